@@ -1,0 +1,101 @@
+"""The outcome of grading as plain data; everything that renders or stores reads only these classes."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from grader.verdict import Verdict
+
+SCHEMA = "llm-from-stubs/results/v1"
+
+__all__ = ["SCHEMA", "ExerciseOutcome", "Outcome", "TestOutcome", "Verdict", "by_student", "from_json", "to_json"]
+
+
+@dataclass(frozen=True)
+class TestOutcome:
+    """One hidden test: `title` is the first line of its docstring, the only part of it a student sees."""
+
+    id: str
+    title: str
+    weight: float
+    verdict: Verdict
+    detail: str = ""
+    """For the instructor alone: the assertion's message. Never shown to a student."""
+
+
+@dataclass(frozen=True)
+class ExerciseOutcome:
+    """One exercise: score = points x weight passed / weight of all, computed by the grader."""
+
+    name: str
+    points: float
+    score: float
+    verdict: Verdict
+    diagnosis: str
+    """The misconception's sentence, or "" when none was recognised."""
+    misconception: str
+    """The misconception's name, or ""."""
+    note: str
+    """One sentence for the student that says what happened: an error's first line, a time limit, what it waits for."""
+    tests: tuple[TestOutcome, ...]
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """One student's chapter."""
+
+    student: str
+    chapter: str
+    exercises: tuple[ExerciseOutcome, ...]
+    problem: str = ""
+    """Why the whole hand-in could not be graded (rejected, infra), in one sentence for the student; else ""."""
+    flags: tuple[str, ...] = ()
+    """For the instructor: what looks odd (both files edited, a forbidden name in the text)."""
+    file: str = ""
+    """Which file was graded, as a path inside the submission."""
+    cpu_seconds: float = 0.0
+    key: str = ""
+    """The key under which the result is stored: a digest of submission, suite, environment and seed."""
+    environment: Mapping[str, str] | None = None
+    """Versions, the isolation in force and the seed's fingerprint."""
+
+    @property
+    def score(self) -> float:
+        return round(sum(exercise.score for exercise in self.exercises), 6)
+
+    @property
+    def points(self) -> float:
+        return sum(exercise.points for exercise in self.exercises)
+
+    @property
+    def is_infra(self) -> bool:
+        """Whether the machine, not the student, failed: to be graded again, never a zero."""
+        return any(exercise.verdict is Verdict.INFRA for exercise in self.exercises)
+
+
+def to_json(outcome: Outcome) -> dict[str, Any]:
+    """Give the outcome as JSON-ready data, with the sums."""
+    return {**asdict(outcome), "score": outcome.score, "points": outcome.points}
+
+
+def from_json(data: Mapping[str, Any]) -> Outcome:
+    """Rebuild an outcome that `to_json` made."""
+    fields = {key: value for key, value in data.items() if key not in ("score", "points")}
+    fields["exercises"] = tuple(_exercise(item) for item in data["exercises"])
+    fields["flags"] = tuple(data["flags"])
+    return Outcome(**fields)
+
+
+def _exercise(data: Mapping[str, Any]) -> ExerciseOutcome:
+    tests = tuple(TestOutcome(**{**test, "verdict": Verdict(test["verdict"])}) for test in data["tests"])
+    return ExerciseOutcome(**{**data, "verdict": Verdict(data["verdict"]), "tests": tests})
+
+
+def by_student(outcomes: Iterable[Outcome]) -> dict[str, list[Outcome]]:
+    """Group outcomes by student, students and chapters in order."""
+    students: dict[str, list[Outcome]] = {}
+    for outcome in sorted(outcomes, key=lambda o: (o.student, o.chapter)):
+        students.setdefault(outcome.student, []).append(outcome)
+    return students

@@ -1,0 +1,1 @@
+"""One untrusted process, and the wire to it."""

@@ -1,0 +1,22 @@
+"""What the author of a test imports."""
+
+from grader.testing.compare import close, exact, holds, roughly, same_distribution
+from grader.testing.misconceptions import misconception, reference_of
+from grader.testing.oracles import numerical_gradient
+from grader.testing.tools import counting, driver, exercise, pure, stand_in
+
+__all__ = [
+    "close",
+    "counting",
+    "driver",
+    "exact",
+    "exercise",
+    "holds",
+    "misconception",
+    "numerical_gradient",
+    "pure",
+    "reference_of",
+    "roughly",
+    "same_distribution",
+    "stand_in",
+]

@@ -1,0 +1,70 @@
+"""Wrong answers as runnable code, each with the sentence that sets a student right."""
+
+from __future__ import annotations
+
+import importlib.util
+import sys
+import types
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeVar
+
+Subject = TypeVar("Subject", bound=Callable[..., Any])
+
+
+@dataclass(frozen=True)
+class Misconception:
+    """One typical wrong answer: `value` takes the place of `replaces` in the reference."""
+
+    name: str
+    exercise: str
+    sentence: str
+    replaces: str
+    value: Any
+
+
+def misconception(exercise: str, sentence: str, replaces: str | None = None) -> Callable[[Subject], Subject]:
+    """Mark a function or class as a misconception of `exercise`; it stands in for `replaces`, by default the exercise."""
+
+    def mark(subject: Subject) -> Subject:
+        details = Misconception(subject.__name__, exercise, sentence, replaces or exercise, subject)
+        vars_of = subject.__dict__ if not isinstance(subject, type) else None
+        if vars_of is None:
+            subject._misconception = details  # type: ignore[attr-defined]
+        else:
+            vars_of["_misconception"] = details
+        return subject
+
+    return mark
+
+
+def load_module(file: Path, name: str) -> types.ModuleType:
+    """Import a trusted file under a unique name, without a place on the module path."""
+    spec = importlib.util.spec_from_file_location(name, file)
+    if spec is None or spec.loader is None:
+        raise ImportError(f"{file} cannot be imported")
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[name] = module  # dataclasses and pickles look their module up here
+    spec.loader.exec_module(module)
+    return module
+
+
+def reference_of(file: str) -> types.ModuleType:
+    """Give the reference module beside `file`, freshly loaded."""
+    folder = Path(file).resolve().parent
+    return load_module(folder / "exercises.py", f"solutions.{folder.name}.exercises")
+
+
+def load_misconceptions(file: Path) -> list[Misconception]:
+    """Read a chapter's misconceptions.py, in the order of the file."""
+    module = load_module(file, f"solutions.{file.parent.name}.misconceptions")
+    found = (vars(value).get("_misconception") for value in vars(module).values() if hasattr(value, "__dict__"))
+    return [details for details in found if isinstance(details, Misconception)]
+
+
+def mistaken_module(reference: Path, wrong: Misconception) -> types.ModuleType:
+    """Give a fresh reference module in which the misconception has taken the place of the right answer."""
+    module = load_module(reference, f"solutions.{reference.parent.name}.{wrong.name}")
+    setattr(module, wrong.replaces, wrong.value)
+    return module

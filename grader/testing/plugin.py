@@ -1,0 +1,318 @@
+"""The pytest plugin: the fixtures `exercises` and `rng`, the outcome "to do", short failures, the table at the end.
+
+At the desk it speaks to an agent in this process. When grading, the controller puts another provider into the
+configuration and nothing else changes.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import sys
+import types
+from collections.abc import Generator, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+import pytest
+
+from grader.course import Chapter
+from grader.sandbox.agent import Agent, notebook_source
+from grader.sandbox.proxy import Link, LocalTransport, Proxy
+from grader.testing.rng import Rng, seed_of
+from grader.testing.suite import Judgement, LoadFailure, TestInfo, chapter_of, info_of, judge
+from grader.verdict import Verdict
+
+DESK_SECRET = "desk"
+
+
+class Provider(Protocol):
+    """Gives each test the student's module, and its seed."""
+
+    secret: str
+
+    def proxy(self, item: pytest.Item) -> Proxy: ...
+
+
+PROVIDER = pytest.StashKey[Provider]()
+JUDGEMENT = pytest.StashKey[Judgement]()
+
+
+class DeskProvider:
+    """The student's module in this process."""
+
+    secret = DESK_SECRET
+
+    def __init__(self, file: Path | None = None, module: types.ModuleType | None = None) -> None:
+        self._file = file
+        self._links: dict[Path | None, Link | LoadFailure] = {}
+        if module is not None:
+            self._links[None] = Link(LocalTransport(Agent(module)))
+
+    def proxy(self, item: pytest.Item) -> Proxy:
+        link = self._link(item)
+        chapter = chapter_of(item.path.parent)
+        begin_test(link, item, chapter, self.secret)
+        return Proxy(link)
+
+    def _link(self, item: pytest.Item) -> Link:
+        file = None if None in self._links else (self._file or item.path.parent / "exercises.py")
+        if file not in self._links:
+            assert file is not None
+            try:
+                self._links[file] = Link(LocalTransport(Agent(load_student_module(file))))
+            except LoadFailure as failure:
+                self._links[file] = failure
+        link = self._links[file]
+        if isinstance(link, LoadFailure):
+            raise link
+        return link
+
+
+def begin_test(link: Link, item: pytest.Item, chapter: Chapter | None, secret: str) -> None:
+    """Seed the agent and name what this test's exercise may not call."""
+    mark = item.get_closest_marker("exercise")
+    forbidden: tuple[str, ...] = ()
+    if chapter is not None and mark is not None:
+        forbidden = next((e.forbidden for e in chapter.exercises if e.name == mark.args[0]), ())
+    link.begin(seed_of(secret, item.name), forbidden)
+
+
+def load_student_module(file: Path) -> types.ModuleType:
+    """Import a student's file under a unique name. Raises LoadFailure with one sentence."""
+    name = f"chapters.{file.parent.name}.{file.stem}"
+    if not file.is_file():
+        raise LoadFailure(f"{file} is not there; restore it, or run `grader build` in the instructor's course")
+    module = types.ModuleType(name)
+    module.__file__ = str(file)
+    sys.modules[name] = module
+    try:
+        if file.suffix == ".ipynb":
+            exec(compile(notebook_source(file.read_bytes()), str(file), "exec"), module.__dict__)
+        else:
+            spec = importlib.util.spec_from_file_location(name, file)
+            assert spec is not None and spec.loader is not None
+            module = importlib.util.module_from_spec(spec)
+            sys.modules[name] = module
+            spec.loader.exec_module(module)
+    except SyntaxError as error:
+        raise LoadFailure(f"{file.name}, line {error.lineno}: {error.msg}; Python cannot read the file") from error
+    except Exception as error:
+        raise LoadFailure(f"{file.name} cannot be imported: {type(error).__name__}: {error}") from error
+    return module
+
+
+# -- hooks ---------------------------------------------------------------------------------------------------------
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    group = parser.getgroup("course")
+    group.addoption("--module", metavar="FILE", help="check this file instead of the exercises.py beside the tests")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    config.addinivalue_line("markers", "exercise(name, weight): the exercise that a test belongs to")
+    module = config.getoption("--module")
+    if PROVIDER not in config.stash:
+        config.stash[PROVIDER] = DeskProvider(Path(module).resolve() if module else None)
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    if any(getattr(getattr(item, "obj", None), "is_hypothesis_test", False) for item in items):
+        _prepare_hypothesis(items, grading=not isinstance(config.stash[PROVIDER], DeskProvider), config=config)
+
+
+def _prepare_hypothesis(items: list[pytest.Item], grading: bool, config: pytest.Config) -> None:
+    from hypothesis import HealthCheck, Phase, seed, settings
+
+    # Shrinking while grading made a failing submission seven times dearer than a right one; at the desk it teaches.
+    phases = (Phase.explicit, Phase.generate) if grading else (Phase.explicit, Phase.generate, Phase.shrink)
+    secret = config.stash[PROVIDER].secret
+    for item in items:
+        test = getattr(item, "obj", None)
+        if getattr(test, "is_hypothesis_test", False):
+            inner: Any = getattr(test, "__func__", test)
+            chosen = getattr(inner, "_hypothesis_internal_use_settings", None) or settings.default
+            inner._hypothesis_internal_use_settings = settings(
+                chosen, deadline=None, database=None, phases=phases, suppress_health_check=list(HealthCheck)
+            )
+            seed(seed_of(secret, item.name))(inner)
+
+
+@pytest.fixture
+def exercises(request: pytest.FixtureRequest) -> Proxy:
+    """The student's module: call its functions by name."""
+    return request.config.stash[PROVIDER].proxy(request.node)
+
+
+@pytest.fixture
+def rng(request: pytest.FixtureRequest) -> Rng:
+    """Seeded inputs."""
+    return Rng(seed_of(request.config.stash[PROVIDER].secret, request.node.name))
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(
+    item: pytest.Item, call: pytest.CallInfo[None]
+) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    report = yield
+    mark = item.get_closest_marker("exercise")
+    if mark is None or (call.excinfo is None and call.when != "call"):
+        return report
+    judgement = judge(call.excinfo and call.excinfo.value, mark.args[0], chapter_of(item.path.parent))
+    if report.outcome == "skipped":
+        judgement = Judgement(Verdict.TODO, "the test was skipped")
+    item.stash[JUDGEMENT] = judgement
+    report.judgement = judgement  # type: ignore[attr-defined]
+    report.info, report.folder = info_of(item), item.path.parent  # type: ignore[attr-defined]
+    if judgement.verdict in (Verdict.TODO, Verdict.WAITS):
+        report.outcome = "skipped"
+        report.longrepr = (str(item.path), item.location[1] or 0, judgement.sentence or "to do")
+    elif judgement.verdict is not Verdict.PASSED and _wants_short(item.config):
+        assert call.excinfo is not None
+        report.longrepr = short_failure(info_of(item), judgement, call.excinfo, item)
+    return report
+
+
+def _wants_short(config: pytest.Config) -> bool:
+    # without the terminal's plugin nobody reads the text, and its options do not exist
+    return getattr(config.option, "tbstyle", "no") == "auto" and config.option.verbose < 2
+
+
+def short_failure(
+    info: TestInfo, judgement: Judgement, excinfo: pytest.ExceptionInfo[BaseException], item: pytest.Item
+) -> str:
+    """Give the lesson instead of the traceback: the claim, what happened, where."""
+    what = judgement.sentence or judgement.detail
+    error = excinfo.value
+    if judgement.verdict is Verdict.WRONG and not isinstance(error, AssertionError):
+        what = f"the test could not use what came back: {judgement.detail}"
+    elif not what:
+        what = f"{type(error).__name__}: {error}"
+    notes = [note for note in getattr(error, "__notes__", []) if note.startswith("Falsifying example")]
+    place = _student_place(excinfo, item.path.parent / "exercises.py")
+    lines = [f"{info.exercise}: {info.title}", *("  " + line for line in what.splitlines()), *notes]
+    return "\n".join([*lines, f"  {place or 'more: pytest -vv'}"])
+
+
+def _student_place(excinfo: pytest.ExceptionInfo[BaseException], file: Path) -> str:
+    for entry in reversed(excinfo.traceback):
+        if Path(str(entry.path)).name == file.name:
+            path = os.path.relpath(str(entry.path))
+            return f"{path}:{entry.lineno + 1}   more: pytest -vv"
+    return ""
+
+
+def pytest_report_teststatus(report: pytest.TestReport) -> tuple[str, str, str] | None:
+    judgement: Judgement | None = getattr(report, "judgement", None)
+    if judgement is None:
+        return None
+    if judgement.verdict is Verdict.TODO:
+        return "to do", "o", "TO DO"
+    if judgement.verdict is Verdict.WAITS:
+        return "waiting", "w", "WAITS"
+    return None
+
+
+def pytest_terminal_summary(terminalreporter: Any) -> None:
+    judged: dict[tuple[Path, str], list[tuple[TestInfo, Judgement]]] = {}
+    for reports in terminalreporter.stats.values():
+        for report in reports:
+            info = getattr(report, "info", None)
+            if info is not None and getattr(report, "judgement", None) is not None:
+                judged.setdefault((report.folder, info.exercise), []).append((info, report.judgement))
+    if judged:
+        terminalreporter.section("exercises")
+        for line in _table(judged):
+            terminalreporter.write_line(line)
+
+
+def _table(judged: dict[tuple[Path, str], list[tuple[TestInfo, Judgement]]]) -> Iterator[str]:
+    width = max(len(exercise) for _, exercise in judged)
+    for folder in dict.fromkeys(folder for folder, _ in judged):
+        chapter = chapter_of(folder)
+        order = [e.name for e in chapter.exercises] if chapter else []
+        rows = [(name, tests) for (where, name), tests in judged.items() if where == folder]
+        rows.sort(key=lambda row: order.index(row[0]) if row[0] in order else len(order))
+        if chapter is not None:
+            yield f"{chapter.title} ({chapter.number})"
+        for name, tests in rows:
+            yield f"  {name.ljust(width)}  {_row(name, tests, chapter)}"
+
+
+def _row(name: str, tests: list[tuple[TestInfo, Judgement]], chapter: Chapter | None) -> str:
+    points = chapter.exercise(name).points if chapter and any(e.name == name for e in chapter.exercises) else 0.0
+    total = sum(info.weight for info, _ in tests)
+    passed = sum(info.weight for info, judgement in tests if judgement.verdict is Verdict.PASSED)
+    words = exercise_words([judgement for _, judgement in tests])
+    return f"{words.ljust(28)} {points * passed / total:5.2f} / {points:g}"
+
+
+def exercise_words(judgements: list[Judgement]) -> str:
+    """Say in a few words how an exercise stands."""
+    verdicts = [judgement.verdict for judgement in judgements]
+    failed = [j for j in judgements if j.verdict not in (Verdict.PASSED, Verdict.TODO, Verdict.WAITS)]
+    if all(verdict is Verdict.PASSED for verdict in verdicts):
+        return "done"
+    if failed:
+        kind = "error" if all(j.verdict is Verdict.ERROR for j in failed) else "wrong"
+        return f"{kind}: {len(failed)} of {len(judgements)} checks fail"
+    waits = next((j.sentence for j in judgements if j.verdict is Verdict.WAITS), "")
+    return waits if waits and Verdict.TODO not in verdicts else "to do"
+
+
+# -- for the notebook and for authors ------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class CheckResult:
+    """One test of a suite run in this process."""
+
+    id: str
+    exercise: str
+    weight: float
+    title: str
+    verdict: Verdict
+    message: str
+
+
+class _Collector:
+    def __init__(self, provider: Provider, only: str | None) -> None:
+        self.provider, self.only = provider, only
+        self.results: list[CheckResult] = []
+
+    @pytest.hookimpl(tryfirst=True)
+    def pytest_configure(self, config: pytest.Config) -> None:
+        config.stash[PROVIDER] = self.provider
+
+    def pytest_collection_modifyitems(self, items: list[pytest.Item]) -> None:
+        items[:] = [item for item in items if self.only in (None, info_of(item).exercise)]
+
+    @pytest.hookimpl(wrapper=True)
+    def pytest_runtest_protocol(self, item: pytest.Item) -> Generator[None, Any, Any]:
+        value = yield
+        info = info_of(item)
+        judgement = item.stash.get(JUDGEMENT, Judgement(Verdict.INFRA, "the test did not run"))
+        message = judgement.sentence or judgement.detail
+        self.results.append(CheckResult(info.id, info.exercise, info.weight, info.title, judgement.verdict, message))
+        return value
+
+
+def run_suite(suite: Path, module: types.ModuleType, exercise: str | None = None) -> list[CheckResult]:
+    """Run a suite in this process against a live module, quietly, and give each test's result."""
+    collector = _Collector(DeskProvider(module=module), exercise)
+    run_pytest([suite], [collector])
+    return collector.results
+
+
+def run_pytest(suites: list[Path], plugins: list[Any]) -> int:
+    """Run pytest in this process on trusted suites: no configuration file, no foreign plugin, no output."""
+    os.environ["PYTEST_DISABLE_PLUGIN_AUTOLOAD"] = "1"
+    here = sys.modules[__name__]
+    arguments = [
+        *("-c", os.devnull, "--rootdir", str(suites[0].parent), "--import-mode=importlib", "--noconftest"),
+        *("-p", "no:cacheprovider", "-p", "no:terminal", "-p", "no:warnings", "-p", "no:logging", "-p", "no:doctest"),
+        *("--assert=plain", "--capture=no", *map(str, suites)),
+    ]
+    return int(pytest.main(arguments, plugins=[here, *plugins]))

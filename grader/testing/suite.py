@@ -1,0 +1,97 @@
+"""What pytest items mean to the course: whose test, which claim, and what became of it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from grader.course import Chapter, CourseError, read_chapter
+from grader.sandbox.proxy import SandboxEnd, StudentError
+from grader.testing.compare import SuiteMistake
+from grader.verdict import Verdict
+
+
+@dataclass(frozen=True)
+class TestInfo:
+    """One collected test."""
+
+    __test__ = False
+
+    id: str
+    exercise: str
+    weight: float
+    title: str
+
+
+@dataclass(frozen=True)
+class Judgement:
+    """What became of one test, and one sentence about it."""
+
+    verdict: Verdict
+    sentence: str = ""
+    detail: str = ""
+
+
+class LoadFailure(Exception):
+    """The student's file cannot be loaded: one sentence that says where and why."""
+
+
+def info_of(item: pytest.Item) -> TestInfo:
+    """Read a test's mark and docstring. Raises CourseError if it has no exercise."""
+    mark = item.get_closest_marker("exercise")
+    if mark is None:
+        raise CourseError(f"{item.nodeid}: every test says whose it is; put @exercise(...) above it.")
+    name, weight = mark.args
+    doc = (getattr(item, "obj", None) and item.obj.__doc__) or ""
+    title = doc.strip().splitlines()[0].strip() if doc.strip() else item.name
+    return TestInfo(item.name, name, float(weight), title)
+
+
+@cache
+def chapter_of(folder: Path) -> Chapter | None:
+    """Give the chapter that a test file's folder belongs to, or None outside a course."""
+    root = folder.parent.parent
+    if not (root / "chapters" / folder.name / "chapter.toml").is_file():
+        return None
+    return read_chapter(root / "chapters" / folder.name, root / "solutions" / folder.name)
+
+
+def judge(error: BaseException | None, exercise: str, chapter: Chapter | None) -> Judgement:
+    """Say what an exception that ended a test means; None means that the test passed."""
+    if error is None:
+        return Judgement(Verdict.PASSED)
+    if isinstance(error, SandboxEnd):
+        return Judgement(error.verdict, error.sentence)
+    if isinstance(error, NotImplementedError):
+        return _not_written(str(error), exercise, chapter)
+    if isinstance(error, LoadFailure):
+        return Judgement(Verdict.ERROR, str(error))
+    if isinstance(error, StudentError):
+        return Judgement(Verdict.ERROR, describe(error), str(error))
+    if isinstance(error, SuiteMistake):
+        return Judgement(Verdict.INFRA, "the test itself is at fault", str(error))
+    if isinstance(error, (AssertionError, pytest.fail.Exception)):
+        return Judgement(Verdict.WRONG, "", str(error))
+    # The reference passes, so what broke the test is a value that the student returned.
+    return Judgement(Verdict.WRONG, "", f"{type(error).__name__}: {error}")
+
+
+def describe(error: StudentError) -> str:
+    """Give one sentence for an exception of the student's code."""
+    name = error.names[0] if error.names else "an error"
+    text = " ".join(error.text.split())[:300]
+    place = f" in line {error.frames[-1][0]}" if error.frames else ""
+    return f"it raises {name}{place}: {text}" if text else f"it raises {name}{place}"
+
+
+def _not_written(name: str, exercise: str, chapter: Chapter | None) -> Judgement:
+    own: Any = next((e for e in chapter.exercises if e.name == exercise), None) if chapter else None
+    if own is not None and chapter is not None and name not in own.functions:
+        for other in chapter.exercises:
+            if name in other.functions:
+                return Judgement(Verdict.WAITS, f"waits for {name}")
+    return Judgement(Verdict.TODO)

@@ -1,0 +1,49 @@
+"""Hand-ins made from the course itself: the reference as a student's file, and the same with one misconception."""
+
+from __future__ import annotations
+
+import ast
+
+from grader.course import Chapter
+from grader.testing.misconceptions import Misconception
+
+
+def right_answer(chapter: Chapter) -> str:
+    """Give the reference as a file to hand in."""
+    return chapter.source.read_text(encoding="utf-8")
+
+
+def wrong_answer(chapter: Chapter, wrong: Misconception) -> str:
+    """Give the reference with one misconception put in its place, as a file to hand in."""
+    text = chapter.misconceptions.read_text(encoding="utf-8")
+    tree = ast.parse(text)
+    kept = [node for node in tree.body if not _is_machinery(node) and not _is_misconception(node)]
+    mine = next(n for n in tree.body if isinstance(n, (ast.FunctionDef, ast.ClassDef)) and n.name == wrong.name)
+    mine.decorator_list = [d for d in mine.decorator_list if not _names_misconception(d)]
+    return "\n".join(
+        (
+            right_answer(chapter),
+            "\nimport types as _types",
+            "reference = _types.SimpleNamespace(**globals())",
+            *map(ast.unparse, kept),
+            ast.unparse(mine),
+            f"{wrong.replaces} = {wrong.name}",
+            "",
+        )
+    )
+
+
+def _is_machinery(node: ast.stmt) -> bool:
+    if isinstance(node, ast.ImportFrom):
+        return (node.module or "").startswith(("grader", "__future__"))
+    if isinstance(node, ast.Assign):
+        return any(isinstance(target, ast.Name) and target.id == "reference" for target in node.targets)
+    return isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant)
+
+
+def _is_misconception(node: ast.stmt) -> bool:
+    return isinstance(node, (ast.FunctionDef, ast.ClassDef)) and any(map(_names_misconception, node.decorator_list))
+
+
+def _names_misconception(decorator: ast.expr) -> bool:
+    return isinstance(decorator, ast.Call) and getattr(decorator.func, "id", "") == "misconception"

@@ -56,7 +56,11 @@ class SandboxEnd(BaseException):
 class Transport(Protocol):
     """Carries one request to an agent and serves callbacks until its reply is there."""
 
-    def exchange(self, request: bytes, serve: CallBack) -> Frame: ...
+    def exchange(self, request: bytes, serve: CallBack) -> Frame:
+        """Give the reply to one request."""
+
+    def end(self) -> object:
+        """Give the agent up: it does not keep to the protocol."""
 
 
 class LocalTransport:
@@ -68,6 +72,9 @@ class LocalTransport:
     def exchange(self, request: bytes, serve: CallBack) -> Frame:
         self.agent.exception = None
         return self.agent.handle(request, serve)
+
+    def end(self) -> None:
+        """Nothing to end: the agent is an object of this process."""
 
 
 @dataclass
@@ -113,6 +120,7 @@ class Link:
         try:
             value, failure = self._read(reply, number, generators)
         except (wire.WireError, ValueError, TypeError, KeyError, IndexError):
+            self.transport.end()
             raise SandboxEnd(Verdict.PROTOCOL, "its answer did not follow the protocol") from None
         if failure is not None:
             raise failure

@@ -1,0 +1,337 @@
+"""The controller's side of the processes: start the warm one, ask for supervisors and children, keep their limits.
+
+A child that is silent is judged by the CPU time it used, so that a loaded machine changes no verdict. One that uses
+none and is not runnable waits for what never comes; the wall clock is only the last resort.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import socket
+import struct
+import subprocess
+import sys
+import sysconfig
+import tempfile
+import time
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from grader.sandbox import wire
+from grader.sandbox.agent import CallBack, Frame
+from grader.sandbox.policy import Plan
+from grader.sandbox.proxy import SandboxEnd
+from grader.verdict import Verdict
+
+TICK = 0.05
+IDLE_LIMIT = 3.0
+"""Seconds of wall time a child may do nothing at all, not even be runnable, while it owes an answer."""
+WALL_FACTOR = 30
+"""Wall limit over CPU limit: a last resort, far beyond what a loaded machine needs."""
+START_LIMIT = 120.0
+CLEAN_ENVIRONMENT = {
+    **dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"), "1"),
+    # the order of sets of strings must not change from run to run
+    "PYTHONHASHSEED": "0",
+    "PATH": "/usr/bin:/bin",
+    "LANG": "C.UTF-8",
+}
+_CREDENTIALS = struct.Struct("3i")
+
+
+class SandboxBroken(Exception):
+    """The machine's own fault: the warm process or a supervisor is gone, or a layer could not be entered."""
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What one child may use."""
+
+    cpu_seconds: float
+    memory_bytes: int
+
+
+class Zygote:
+    """The warm process, restarted when it is gone."""
+
+    def __init__(self, plan: Plan) -> None:
+        self._plan = plan
+        self._scratch = tempfile.TemporaryDirectory(prefix="grader-")
+        self._process: subprocess.Popen[bytes] | None = None
+        self._control: socket.socket | None = None
+
+    def supervisor(self) -> Supervisor:
+        """Start the supervisor of one submission. Raises SandboxBroken."""
+        control = self._started()
+        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        scratch = tempfile.mkdtemp(dir=self._scratch.name)
+        os.chmod(scratch, 0o700)
+        plan = {**asdict(self._plan), "layers": sorted(self._plan.layers), "scratch": scratch}
+        with theirs:
+            _ask(control, json.dumps(plan).encode(), [theirs.fileno()], b"ok")
+        _expect(ours, b"ready")
+        return Supervisor(ours, scratch)
+
+    def close(self) -> None:
+        """End the warm process and all that it forked."""
+        if self._control is not None:
+            self._control.close()
+        if self._process is not None:
+            self._process.kill()
+            self._process.wait()
+        self._process = self._control = None
+        self._scratch.cleanup()
+
+    def _started(self) -> socket.socket:
+        if self._process is not None and self._process.poll() is not None:
+            self._process = None
+        if self._process is None:
+            self._start()
+        assert self._control is not None
+        return self._control
+
+    def _start(self) -> None:
+        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        course = str(Path(__file__).resolve().parent.parent.parent)
+        paths = [course, *{sysconfig.get_path(name) for name in ("purelib", "platlib")}]
+        boot = (
+            f"import sys; sys.path[:0] = {paths!r}; from grader.sandbox.zygote import main; "
+            "main(int(sys.argv[1]), sys.argv[2])"
+        )
+        with theirs:
+            self._process = subprocess.Popen(
+                # no site, no user site, no current folder: nothing but what is named here can be imported
+                [sys.executable, "-P", "-s", "-S", "-B", "-c", boot, str(theirs.fileno()), course],
+                pass_fds=[theirs.fileno()],
+                env=CLEAN_ENVIRONMENT,
+                cwd="/",
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.DEVNULL,
+                stderr=subprocess.PIPE,
+                start_new_session=True,
+            )
+        self._control = ours
+        try:
+            _expect(ours, b"ready")
+        except SandboxBroken:
+            self._process.kill()
+            words = self._process.stderr.read().decode(errors="replace") if self._process.stderr else ""
+            last = words.strip().splitlines()[-1] if words.strip() else "it said nothing"
+            raise SandboxBroken(f"the warm process did not start: {last}") from None
+
+
+def _ask(control: socket.socket, message: bytes, fds: Sequence[int], expected: bytes) -> None:
+    try:
+        socket.send_fds(control, [message], list(fds))
+    except OSError as error:
+        raise SandboxBroken(f"a process of the sandbox is gone: {error.strerror}") from None
+    _expect(control, expected)
+
+
+def _expect(control: socket.socket, expected: bytes) -> None:
+    answer = _listen(control)
+    if answer != expected:
+        raise SandboxBroken(answer.decode(errors="replace"))
+
+
+def _listen(control: socket.socket) -> bytes:
+    control.settimeout(START_LIMIT)
+    try:
+        answer = control.recv(1 << 16)
+    except OSError as error:
+        raise SandboxBroken(f"a process of the sandbox does not answer: {error}") from None
+    if not answer:
+        raise SandboxBroken("a process of the sandbox ended unexpectedly")
+    return answer
+
+
+class Supervisor:
+    """One submission's processes."""
+
+    def __init__(self, control: socket.socket, scratch: str) -> None:
+        self._control, self._scratch = control, scratch
+        self.cpu_seconds = 0.0
+        """CPU time of the children that have ended."""
+        self.strays = 0
+        """Processes that children left behind and that were ended."""
+
+    def child(self, limits: Limits) -> Child:
+        """Start a child. Raises SandboxBroken."""
+        ours, theirs = socket.socketpair()
+        # with every message the kernel then says who sent it: the child's process id, as seen from here
+        ours.setsockopt(socket.SOL_SOCKET, socket.SO_PASSCRED, 1)
+        request = {"do": "fork", "limits": asdict(limits)}
+        with theirs:
+            _ask(self._control, json.dumps(request).encode(), [theirs.fileno()], b"ok")
+        ours.settimeout(START_LIMIT)
+        hello, ancillary, _, _ = ours.recvmsg(1 << 12, socket.CMSG_SPACE(_CREDENTIALS.size))
+        if hello != b"H" or not ancillary:
+            raise SandboxBroken(hello[1:].decode(errors="replace") or "a child did not start")
+        pid, _, _ = _CREDENTIALS.unpack_from(ancillary[0][2])
+        ours.setsockopt(socket.SOL_SOCKET, socket.SO_PASSCRED, 0)
+        return Child(self, ours, pid)
+
+    def end_child(self) -> dict[str, Any]:
+        """End the child and what it left behind, and say how it ended. Raises SandboxBroken."""
+        with suppress(OSError):
+            self._control.send(b'{"do": "end"}')
+        ended: dict[str, Any] = json.loads(_listen(self._control))
+        self.cpu_seconds += ended["cpu"]
+        self.strays += int(ended["strays"])
+        return ended
+
+    def close(self) -> None:
+        """End the supervisor and all below it."""
+        self._control.close()
+        with suppress(OSError):
+            for entry in os.scandir(self._scratch):
+                if entry.is_file(follow_symlinks=False):
+                    os.unlink(entry.path)
+            os.rmdir(self._scratch)
+
+
+class Child:
+    """One child behind its socket: carries requests, and ends it when a limit is reached."""
+
+    def __init__(self, supervisor: Supervisor, data: socket.socket, pid: int) -> None:
+        self._supervisor, self._data, self._pid = supervisor, data, pid
+        self._data.settimeout(TICK)
+        self._clock = (~pid << 3) | 2  # the kernel's id for the CPU clock of another process
+        self.alive = True
+        self.start_budget(float("inf"))
+
+    def start_budget(self, cpu_seconds: float) -> None:
+        """From now on the child may use so many seconds of CPU."""
+        self._budget = cpu_seconds
+        self._cpu_start = self._cpu()
+        self._wall_start = time.monotonic()
+        self._busy_at, self._last_cpu = self._wall_start, self._cpu_start
+
+    def exchange(self, request: bytes, serve: CallBack) -> Frame:
+        """Send one request, serve callbacks, give the reply. Raises SandboxEnd; then the child is over."""
+        try:
+            self._send(b"Q", request)
+            while True:
+                kind, frame = self._receive()
+                if kind == b"R":
+                    return frame
+                if kind != b"C":
+                    raise wire.WireError("an unknown kind of frame")
+                self._send(b"A", serve(frame))
+        except wire.WireError:
+            self.end()
+            raise SandboxEnd(Verdict.PROTOCOL, "its answer did not follow the protocol") from None
+        except BaseException:
+            self.end()
+            raise
+
+    def end(self) -> dict[str, Any]:
+        """End the child, whatever it does."""
+        if not self.alive:
+            return {"code": 0, "cpu": 0.0, "strays": 0}
+        self.alive = False
+        self._data.close()
+        try:
+            return self._supervisor.end_child()
+        except SandboxBroken as error:
+            raise SandboxEnd(Verdict.INFRA, str(error)) from None
+
+    # -- the socket ------------------------------------------------------------------------------------------------
+
+    def _send(self, kind: bytes, frame: bytes) -> None:
+        view = memoryview(kind + frame)
+        while view:
+            try:
+                view = view[self._data.send(view) :]
+            except TimeoutError:
+                self._check_budget()
+            except OSError:
+                self._lost()
+
+    def _receive(self) -> tuple[bytes, Frame]:
+        first = self._some(1 << 16)
+        while len(first) < 1 + wire.PREFIX.size:
+            first += self._some(1 << 16)
+        lengths = wire.PREFIX.unpack_from(first, 1)
+        wire.check_lengths(*lengths)
+        total = 1 + wire.PREFIX.size + sum(lengths)
+        if len(first) < total:
+            first = self._rest(first, total)
+        elif len(first) > total:
+            raise wire.WireError("more bytes than the frame has")
+        return first[:1], memoryview(first)[1:]
+
+    def _some(self, count: int) -> bytes:
+        while True:
+            try:
+                data = self._data.recv(count)
+            except TimeoutError:
+                self._check_budget()
+                continue
+            except OSError:
+                data = b""
+            if not data:
+                self._lost()
+            return data
+
+    def _rest(self, first: bytes, total: int) -> bytes:
+        received = bytearray(total)
+        received[: len(first)] = first
+        view = memoryview(received)[len(first) :]
+        while view:
+            try:
+                size = self._data.recv_into(view)
+            except TimeoutError:
+                self._check_budget()
+                continue
+            if not size:
+                self._lost()
+            view = view[size:]
+        return bytes(received)
+
+    # -- limits ----------------------------------------------------------------------------------------------------
+
+    def _check_budget(self) -> None:
+        now, cpu = time.monotonic(), self._cpu()
+        if cpu - self._cpu_start > self._budget:
+            self._stop(f"it used more than {self._budget:g} s of computing time")
+        if cpu > self._last_cpu or self._is_runnable():
+            self._busy_at, self._last_cpu = now, cpu
+        elif now - self._busy_at > IDLE_LIMIT:
+            self._stop("it waits for something that never comes")
+        if now - self._wall_start > max(60.0, WALL_FACTOR * self._budget):
+            self._stop(f"it did not finish, though it may use {self._budget:g} s of computing time")
+
+    def _stop(self, sentence: str) -> None:
+        self.end()
+        raise SandboxEnd(Verdict.TIMEOUT, sentence)
+
+    def _cpu(self) -> float:
+        try:
+            return time.clock_gettime(self._clock)
+        except OSError:  # it has ended; the socket will say so
+            return 0.0
+
+    def _is_runnable(self) -> bool:
+        try:
+            stat = Path(f"/proc/{self._pid}/stat").read_bytes()
+        except OSError:
+            return False
+        return stat.rpartition(b")")[2].split()[0] in (b"R", b"D")
+
+    def _lost(self) -> None:
+        """The child closed its socket: find out why it ended, and say so."""
+        ended = self.end()
+        code = int(ended["code"])
+        if -code == signal.SIGXCPU:
+            raise SandboxEnd(Verdict.TIMEOUT, "it used more computing time than the exercise may")
+        if -code == signal.SIGXFSZ:
+            raise SandboxEnd(Verdict.OUTPUT, "it wrote a larger file than it may")
+        if code < 0 and -code != signal.SIGKILL:
+            raise SandboxEnd(Verdict.CRASHED, f"its process crashed ({signal.Signals(-code).name})")
+        raise SandboxEnd(Verdict.CRASHED, "its process ended before it answered")

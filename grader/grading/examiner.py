@@ -197,9 +197,7 @@ def examine(chapters: Sequence[Chapter], secret: str, work: Callable[[Examiner],
         raise CourseError(examiner.problem)
 
 
-def _outcome(
-    exercise: Exercise, runs: list[tuple[Case, Run]], found: Misconception | None
-) -> ExerciseOutcome:
+def _outcome(exercise: Exercise, runs: list[tuple[Case, Run]], found: Misconception | None) -> ExerciseOutcome:
     total = sum(case.info.weight for case, _ in runs)
     passed = sum(case.info.weight for case, run in runs if run.judgement.verdict is Verdict.PASSED)
     verdict, note = _explanation([run.judgement for _, run in runs])

@@ -6,11 +6,22 @@ from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from grader.course import Chapter
 from grader.verdict import Verdict
 
 SCHEMA = "llm-from-stubs/results/v1"
 
-__all__ = ["SCHEMA", "ExerciseOutcome", "Outcome", "TestOutcome", "Verdict", "by_student", "from_json", "to_json"]
+__all__ = [
+    "SCHEMA",
+    "ExerciseOutcome",
+    "Outcome",
+    "TestOutcome",
+    "Verdict",
+    "by_student",
+    "from_json",
+    "to_json",
+    "ungraded",
+]
 
 
 @dataclass(frozen=True)
@@ -73,6 +84,12 @@ class Outcome:
     def is_infra(self) -> bool:
         """Whether the machine, not the student, failed: to be graded again, never a zero."""
         return any(exercise.verdict is Verdict.INFRA for exercise in self.exercises)
+
+
+def ungraded(student: str, chapter: Chapter, verdict: Verdict, problem: str) -> Outcome:
+    """Give the outcome of what could not be graded at all: every exercise has the same verdict and no points."""
+    exercises = tuple(ExerciseOutcome(e.name, e.points, 0.0, verdict, "", "", problem, ()) for e in chapter.exercises)
+    return Outcome(student, chapter.name, exercises, problem)
 
 
 def to_json(outcome: Outcome) -> dict[str, Any]:

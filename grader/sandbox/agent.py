@@ -173,7 +173,8 @@ class Agent:
     def _failure(self, error: BaseException) -> tuple[str, Any]:
         if self._guard.used:
             return "forbidden", self._guard.used
-        if isinstance(error, OutputLimit) or (isinstance(error, OSError) and error.errno in (errno.EFBIG, errno.ENOSPC)):
+        full = isinstance(error, OSError) and error.errno in (errno.EFBIG, errno.ENOSPC)
+        if full or isinstance(error, OutputLimit):
             return "output", "it printed or wrote more than it may"
         if isinstance(error, MemoryError) or "DefaultCPUAllocator" in _text(error):
             return "memory", "it needs more memory than it may"

@@ -23,7 +23,8 @@ COMMON_MODULES = (
 def prewarm() -> None:
     """Import the usual modules and run each kind of operation once.
 
-    The first optimiser step imports some 800 modules (about a second); the first threaded operation reads /proc/cpuinfo.
+    The first optimiser step imports some 800 modules (about a second); the first threaded operation reads
+    /proc/cpuinfo.
     """
     for name in COMMON_MODULES:
         with contextlib.suppress(ImportError):

@@ -77,6 +77,10 @@ class Zygote:
         _expect(ours, b"ready")
         return Supervisor(ours, scratch)
 
+    def warm_up(self) -> None:
+        """Start the warm process now rather than at the first submission. Raises SandboxBroken."""
+        self._started()
+
     def close(self) -> None:
         """End the warm process and all that it forked."""
         if self._control is not None:

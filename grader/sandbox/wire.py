@@ -1,4 +1,4 @@
-"""The codec between trusted and untrusted code: a closed set of exact types, by value, bounded before anything is built.
+"""The codec between trusted and untrusted code: a closed set of exact types, by value, bounded before it is built.
 
 A frame is a JSON header and raw buffers. JSON because its parser is C code with a small language; its size and its
 count of containers are bounded before it runs, because 64 MiB of empty lists would otherwise become 4.8 GiB of objects.
@@ -166,7 +166,7 @@ def _encode_rare(value: Any, kind: type, buffers: list[bytes], opaque: Opaque, d
 
 
 def _is_plain_dict(kind: type) -> bool:
-    # OrderedDict, defaultdict and Counter are dictionaries in all that a test compares; a student's own subclass is not.
+    # OrderedDict, defaultdict and Counter are dictionaries in all that a test compares; a student's subclass is not.
     return kind is dict or kind.__module__ == "collections"
 
 

@@ -1,0 +1,127 @@
+"""Controllers side by side, one a core: hands out jobs, keeps results as they come, replaces a controller that dies."""
+
+from __future__ import annotations
+
+import multiprocessing
+import time
+from collections import deque
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from multiprocessing.connection import Connection, wait
+from multiprocessing.process import BaseProcess
+
+from grader.course import Chapter
+from grader.grading.result import Outcome, Verdict, from_json
+from grader.grading.worker import Job, Settings, failed, work
+
+MAX_ATTEMPTS = 2
+"""A submission during which a controller died twice is set aside for a human; the others go on."""
+JOB_LIMIT = 900.0
+"""Seconds of wall time after which a controller is taken for dead."""
+
+
+class PoolBroken(Exception):
+    """No controller can be started; one sentence says why."""
+
+
+@dataclass
+class _Worker:
+    process: BaseProcess
+    connection: Connection
+    slot: int
+    job: Job | None = None
+    since: float = 0.0
+    ready: bool = False
+
+
+@dataclass
+class Pool:
+    """Grades jobs on several controllers; `done` is called with each outcome as it arrives."""
+
+    settings: Settings
+    chapters: dict[str, Chapter]
+    size: int
+    _workers: list[_Worker] = field(default_factory=list)
+    _queue: deque[Job] = field(default_factory=deque)
+    _attempts: dict[int, int] = field(default_factory=dict)
+    _fresh_deaths: int = 0
+
+    def run(self, jobs: Sequence[Job], done: Callable[[Job, Outcome], None]) -> None:
+        """Grade all jobs. Raises PoolBroken; on any exception the controllers are ended, what is done was reported."""
+        self._queue.extend(jobs)
+        try:
+            for slot in range(min(self.size, len(jobs))):
+                self._workers.append(self._start(slot))
+            while self._queue or any(worker.job for worker in self._workers):
+                self._step(done)
+        finally:
+            self._stop()
+
+    def _step(self, done: Callable[[Job, Outcome], None]) -> None:
+        ready = set(wait([worker.connection for worker in self._workers], timeout=1.0))
+        for index, worker in enumerate(self._workers):
+            if worker.connection in ready:
+                self._listen(index, worker, done)
+            elif worker.job is not None and time.monotonic() - worker.since > JOB_LIMIT:
+                self._replace(index, worker, done, "it took longer than a quarter of an hour")
+
+    def _listen(self, index: int, worker: _Worker, done: Callable[[Job, Outcome], None]) -> None:
+        try:
+            number, message = worker.connection.recv()
+        except (EOFError, OSError):
+            self._replace(index, worker, done, "the controller ended unexpectedly")
+            return
+        if number == -1 and message:
+            raise PoolBroken(message)
+        if number == -1:
+            worker.ready, self._fresh_deaths = True, 0
+        else:
+            assert worker.job is not None
+            job, worker.job = worker.job, None
+            outcome = from_json(message)
+            if outcome.is_infra and self._try_again(job):
+                self._queue.append(job)
+            else:
+                done(job, outcome)
+        self._feed(worker)
+
+    def _feed(self, worker: _Worker) -> None:
+        if self._queue and worker.job is None:
+            worker.job, worker.since = self._queue.popleft(), time.monotonic()
+            worker.connection.send(worker.job)
+
+    def _replace(self, index: int, worker: _Worker, done: Callable[[Job, Outcome], None], why: str) -> None:
+        worker.process.kill()
+        worker.process.join()
+        if not worker.ready:
+            self._fresh_deaths += 1
+            if self._fresh_deaths > 2 * self.size:
+                raise PoolBroken("controllers end before they can begin; run with --jobs 1 to see why")
+        if worker.job is not None:
+            if self._try_again(worker.job):
+                self._queue.append(worker.job)
+            else:
+                chapter = self.chapters[worker.job.submission.chapter]
+                done(worker.job, failed(worker.job, chapter, Verdict.INFRA, f"not graded: {why}", self.settings))
+        self._workers[index] = self._start(worker.slot)
+
+    def _try_again(self, job: Job) -> bool:
+        self._attempts[job.number] = self._attempts.get(job.number, 0) + 1
+        return self._attempts[job.number] < MAX_ATTEMPTS
+
+    def _start(self, slot: int) -> _Worker:
+        context = multiprocessing.get_context("spawn")
+        ours, theirs = context.Pipe()
+        process = context.Process(target=work, args=(theirs, self.settings, slot), daemon=True)
+        process.start()
+        theirs.close()
+        return _Worker(process, ours, slot)
+
+    def _stop(self) -> None:
+        for worker in self._workers:
+            worker.connection.close()  # a controller whose pipe closes ends itself and its warm process
+        for worker in self._workers:
+            worker.process.join(0.2 if worker.job else 2.0)
+            if worker.process.is_alive():
+                worker.process.terminate()
+                worker.process.join()

@@ -1,0 +1,133 @@
+"""Grade a class: find what is already known, grade the rest, keep every result at once."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from grader.course import Chapter, Course, CourseError
+from grader.grading.collect import Submission, collect
+from grader.grading.result import Outcome, Verdict, ungraded
+from grader.grading.store import Store, key_of, suite_digest
+
+NONE = "none"
+
+
+class IsolationMissing(Exception):
+    """The host cannot confine student code; one sentence says what is missing and what to do."""
+
+
+@dataclass(frozen=True)
+class Order:
+    """What the instructor asked for."""
+
+    paths: tuple[Path, ...]
+    out: Path
+    chapter: Chapter | None = None
+    jobs: int = 1
+    fresh: bool = False
+    secret: str = ""
+    isolation: str = ""
+    """"" takes every layer the host offers; "none" takes none."""
+    prefer: str = ""
+
+
+Progress = Callable[[int, int], None]
+"""Called with how many submissions are graded, of how many."""
+
+
+@dataclass(frozen=True)
+class ClassRun:
+    """All outcomes of a run, and how many of them were known from before."""
+
+    outcomes: tuple[Outcome, ...]
+    known: int
+
+
+def grade_class(course: Course, order: Order, progress: Progress) -> ClassRun:
+    """Grade every submission of an order; a run that was stopped goes on where it was.
+
+    Raises:
+        CourseError: nothing to grade, or a suite is at fault.
+        IsolationMissing: the host lacks a layer that matters and isolation was not waived.
+    """
+    submissions = collect(order.paths, course.chapters, order.chapter)
+    store = Store(order.out / "store")
+    keys = _keys(course, submissions, order)
+    outcomes: dict[int, Outcome] = {}
+    left: list[int] = []
+    for number, submission in enumerate(submissions):
+        kept = None if order.fresh or submission.problem else store.get(keys[number])
+        if submission.problem:
+            chapter = course.chapter(submission.chapter)
+            outcomes[number] = ungraded(submission.student, chapter, Verdict.REJECTED, submission.problem)
+        elif kept is not None:  # the same bytes may have been another student's
+            outcomes[number] = replace(kept, student=submission.student)
+        else:
+            left.append(number)
+    known = len(outcomes)
+    progress(known, len(submissions))
+    if left:
+        _grade_rest(course, order, submissions, keys, left, store, outcomes, progress)
+    return ClassRun(tuple(outcomes[number] for number in sorted(outcomes)), known)
+
+
+def _keys(course: Course, submissions: Sequence[Submission], order: Order) -> list[str]:
+    names = {submission.chapter for submission in submissions}
+    suites = {name: suite_digest(course.chapter(name)) for name in names}
+    how = f"{order.prefer}/{NONE if order.isolation == NONE else ''}"
+    return [
+        key_of(submission.files, course.chapter(submission.chapter), suites[submission.chapter], order.secret, how)
+        for submission in submissions
+    ]
+
+
+def _grade_rest(
+    course: Course,
+    order: Order,
+    submissions: Sequence[Submission],
+    keys: Sequence[str],
+    left: Sequence[int],
+    store: Store,
+    outcomes: dict[int, Outcome],
+    progress: Progress,
+) -> None:
+    # imported late: what is already known needs neither torch nor pytest
+    from grader.grading.pool import Pool, PoolBroken
+    from grader.grading.worker import Job, Settings
+
+    names = tuple(sorted({submissions[number].chapter for number in left}))
+    layers, tier = _isolation(order)
+    secret_root = course.chapters[0].solutions.parent
+    settings = Settings(course.root, secret_root, names, order.secret, layers, tier, order.prefer)
+
+    def done(job: Job, outcome: Outcome) -> None:
+        outcomes[job.number] = outcome
+        if not outcome.is_infra:  # the machine's own fault is never kept, and so tried again next time
+            store.put(job.key, outcome)
+        progress(len(outcomes), len(submissions))
+
+    pool = Pool(settings, {name: course.chapter(name) for name in names}, order.jobs)
+    try:
+        pool.run([Job(number, submissions[number], keys[number]) for number in left], done)
+    except PoolBroken as error:
+        raise CourseError(str(error)) from None
+
+
+def _isolation(order: Order) -> tuple[frozenset[str], str]:
+    from grader.sandbox.policy import in_force, missing, probe, run_canaries, tier
+
+    if order.isolation == NONE:
+        return frozenset(), "none"
+    layers = probe()
+    lacking = missing(layers)
+    if lacking:
+        raise IsolationMissing(
+            f"this host cannot confine student code safely: {', '.join(lacking)} not in force. "
+            "See `grader doctor`, or give --isolation none for work you trust."
+        )
+    escaped = run_canaries(layers)
+    if escaped:
+        raise IsolationMissing(f"the sandbox was tried and leaks: {', '.join(escaped)}. Nothing was graded.")
+    return in_force(layers), f"tier {tier(layers)}: {', '.join(sorted(in_force(layers)))}"

@@ -1,0 +1,185 @@
+"""One controller: a warm pytest session and a warm process of its own; grades what comes down its pipe."""
+
+from __future__ import annotations
+
+import os
+import signal
+from dataclasses import dataclass, replace
+from multiprocessing.connection import Connection
+from pathlib import Path
+
+from grader.course import Chapter, Course, load_course
+from grader.grading.bench import HandIn, SandboxBench
+from grader.grading.collect import Submission
+from grader.grading.examiner import Examiner, examine
+from grader.grading.result import ExerciseOutcome, Outcome, Verdict, to_json, ungraded
+from grader.grading.store import environment
+from grader.sandbox.agent import notebook_source
+from grader.sandbox.policy import Plan
+from grader.sandbox.proxy import Link, SandboxEnd, StudentError
+from grader.sandbox.session import Limits, SandboxBroken, Supervisor, Zygote
+
+READ_LIMITS = Limits(cpu_seconds=5.0, memory_bytes=512 << 20)
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What every controller of a run is told."""
+
+    root: Path
+    solutions: Path
+    chapters: tuple[str, ...]
+    secret: str
+    layers: frozenset[str]
+    tier: str
+    prefer: str = ""
+    """"module" or "notebook" where both were edited; "" refuses to guess."""
+
+
+@dataclass(frozen=True)
+class Job:
+    """One submission to grade."""
+
+    number: int
+    submission: Submission
+    key: str
+    slot: int = 0
+
+
+def work(connection: Connection, settings: Settings, slot: int) -> None:
+    """Be a controller until the pipe closes. Sends (number, outcome as JSON data) for every job, or a sentence."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent decides when to stop
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
+    course = load_course(settings.root, settings.solutions)
+    chapters = [course.chapter(name) for name in settings.chapters]
+    zygote = Zygote(Plan(layers=settings.layers, slot=slot))
+    try:
+        examine(chapters, settings.secret, lambda examiner: _serve(connection, examiner, zygote, settings, course))
+    except (SandboxBroken, OSError) as error:
+        _send(connection, (-1, str(error)))
+    except Exception as error:
+        _send(connection, (-1, f"{type(error).__name__}: {error}"))
+    finally:
+        zygote.close()
+
+
+def _send(connection: Connection, message: object) -> None:
+    try:
+        connection.send(message)
+    except OSError:  # the parent is gone; there is nobody left to tell
+        os._exit(1)
+
+
+def _serve(connection: Connection, examiner: Examiner, zygote: Zygote, settings: Settings, course: Course) -> None:
+    zygote.warm_up()
+    _send(connection, (-1, ""))
+    while True:
+        try:
+            job: Job | None = connection.recv()
+        except EOFError:
+            return
+        if job is None:
+            return
+        chapter = course.chapter(job.submission.chapter)
+        outcome = grade(examiner, zygote, chapter, job, settings)
+        _send(connection, (job.number, to_json(outcome)))
+
+
+def grade(examiner: Examiner, zygote: Zygote, chapter: Chapter, job: Job, settings: Settings) -> Outcome:
+    """Grade one submission in its own supervisor."""
+    try:
+        supervisor = zygote.supervisor()
+    except SandboxBroken as error:
+        return failed(job, chapter, Verdict.INFRA, f"the sandbox could not be started: {error}", settings)
+    try:
+        chosen = _choose(supervisor, chapter, job.submission, settings.prefer)
+        if isinstance(chosen, str):
+            return failed(job, chapter, Verdict.REJECTED, chosen, settings)
+        bench = SandboxBench(supervisor, chapter, chosen)
+        outcomes = []
+        for exercise in chapter.exercises:
+            bench.take_up(exercise)
+            outcomes.append(examiner.grade(exercise, bench))
+        bench.clear()
+        return _outcome(job, chapter, tuple(outcomes), chosen.file, supervisor, settings)
+    except (SandboxBroken, SandboxEnd) as error:
+        return failed(job, chapter, Verdict.INFRA, str(error), settings)
+    finally:
+        supervisor.close()
+
+
+def failed(job: Job, chapter: Chapter, verdict: Verdict, problem: str, settings: Settings) -> Outcome:
+    """Give the outcome of a job that could not be graded."""
+    outcome = ungraded(job.submission.student, chapter, verdict, problem)
+    return replace(outcome, key=job.key, environment=_environment(settings))
+
+
+def _outcome(
+    job: Job,
+    chapter: Chapter,
+    exercises: tuple[ExerciseOutcome, ...],
+    file: str,
+    supervisor: Supervisor,
+    settings: Settings,
+) -> Outcome:
+    flags = (f"left {supervisor.strays} processes behind",) if supervisor.strays else ()
+    return Outcome(
+        student=job.submission.student,
+        chapter=chapter.name,
+        exercises=exercises,
+        flags=flags,
+        file=file,
+        cpu_seconds=round(supervisor.cpu_seconds, 3),
+        key=job.key,
+        environment=_environment(settings),
+    )
+
+
+def _environment(settings: Settings) -> dict[str, str]:
+    return {**environment(), "isolation": settings.tier}
+
+
+# -- which file counts ---------------------------------------------------------------------------------------------
+
+
+def _choose(supervisor: Supervisor, chapter: Chapter, submission: Submission, prefer: str) -> HandIn | str:
+    """Give the file that counts: the one that differs from its stub; a sentence if both do."""
+    hand_ins = [
+        HandIn(submission.student, chapter.name, path, path.rpartition(".")[2], source)
+        for path, source in submission.files.items()
+    ]
+    if len(hand_ins) == 1:
+        return hand_ins[0]
+    module, notebook = sorted(hand_ins, key=lambda hand_in: hand_in.kind, reverse=True)
+    if prefer:
+        return module if prefer == "module" else notebook
+    if _normal(module.source) == _normal(chapter.stub.read_bytes()):
+        return notebook
+    if _is_untouched(supervisor, notebook, chapter):
+        return module
+    return (
+        "both exercises.py and exercises.ipynb were edited, so it is not clear which counts; hand in one of them "
+        "(or grade with --from module or --from notebook)"
+    )
+
+
+def _normal(source: bytes) -> bytes:
+    return source.replace(b"\r\n", b"\n").strip()
+
+
+def _is_untouched(supervisor: Supervisor, notebook: HandIn, chapter: Chapter) -> bool:
+    """Compare a notebook's code with the released one's. The child reads it; nothing of a student's is parsed here."""
+    released = chapter.notebook.read_bytes() if chapter.notebook.is_file() else b""
+    if notebook.source == released or not released:
+        return bool(released)
+    child = supervisor.child(READ_LIMITS)
+    try:
+        child.start_budget(READ_LIMITS.cpu_seconds)
+        code = Link(child).request("source", "ipynb", notebook.source)
+    except BaseException as error:
+        if isinstance(error, (StudentError, SandboxEnd)):
+            return False
+        raise
+    finally:
+        child.end()
+    return isinstance(code, str) and code.split() == notebook_source(released).split()

@@ -141,7 +141,9 @@ def _add_build(commands: Commands) -> None:
     build.add_argument("chapter", nargs="*", help="chapters by number or name (default: all)")
     build.add_argument("--check", action="store_true", help="only say what is stale")
     build.add_argument("--force", action="store_true", help="overwrite files that were edited since the last build")
-    build.add_argument("--nbgrader", type=Path, metavar="DIR", help="nbgrader's course folder (default: build/nbgrader)")
+    build.add_argument(
+        "--nbgrader", type=Path, metavar="DIR", help="nbgrader's course folder (default: build/nbgrader)"
+    )
     build.set_defaults(run=_build)
 
 

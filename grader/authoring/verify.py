@@ -130,7 +130,9 @@ def _check_stub(examiner: Examiner, chapter: Chapter, report: ChapterReport) -> 
     for exercise in chapter.exercises:
         outcome = examiner.grade(exercise, bench, diagnose=False)
         if outcome.score or outcome.verdict not in (Verdict.TODO, Verdict.WAITS):
-            report.problems.append(f"{exercise.id}: the stub is {outcome.verdict} with {outcome.score} points, not to do.")
+            report.problems.append(
+                f"{exercise.id}: the stub is {outcome.verdict} with {outcome.score} points, not to do."
+            )
 
 
 def _check_misconceptions(

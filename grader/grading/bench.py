@@ -79,6 +79,6 @@ class SandboxBench:
         except BaseException as error:
             if not isinstance(error, StudentError):
                 raise
-            self._problem = LoadFailure(f"the file cannot be loaded: {describe(error)}")
+            self._problem = LoadFailure(f"the file cannot be loaded: {describe(error, quote=True)}")
             raise self._problem from None
         return child, link

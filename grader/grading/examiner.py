@@ -219,7 +219,7 @@ def _outcome(exercise: Exercise, runs: list[tuple[Case, Run]], found: Misconcept
 def _explanation(judgements: list[Judgement]) -> tuple[Verdict, str]:
     failed = [judgement for judgement in judgements if judgement.verdict is not Verdict.PASSED]
     if not failed:
-        return (Verdict.PASSED, "") if judgements else (Verdict.INFRA, "it has no hidden test")
+        return (Verdict.PASSED, "") if judgements else (Verdict.INFRA, "the course has no hidden test for it")
     infra = next((j for j in failed if j.verdict is Verdict.INFRA), None)
     if infra is not None:  # the machine's own fault comes before any other word
         return Verdict.INFRA, infra.sentence

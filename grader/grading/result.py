@@ -28,6 +28,8 @@ __all__ = [
 class TestOutcome:
     """One hidden test: `title` is the first line of its docstring, the only part of it a student sees."""
 
+    __test__ = False  # pytest would take the name for a test class
+
     id: str
     title: str
     weight: float

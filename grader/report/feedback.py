@@ -9,7 +9,7 @@ from collections.abc import Iterable, Sequence
 
 from grader.course import Chapter, Course, Exercise
 from grader.grading.result import ExerciseOutcome, Outcome, TestOutcome, Verdict
-from grader.report.markdown import cell, code, fence, prose
+from grader.report.markdown import code, fence, prose
 from grader.report.safe import clean, visible, without_paths
 from grader.report.statistics import collect, find_chapter, points_of
 from grader.report.words import ATTEMPTED, VERDICT_WORDS, Standing, number, plural, standing, verdict_words
@@ -68,7 +68,7 @@ def _overview(outcome: Outcome, chapter: Chapter | None) -> str:
         if exercise.verdict is Verdict.WAITS and standing(exercise) is Standing.WAITS:
             words = _waits_for(exercise, outcome, chapter) or words
         score = "to come" if standing(exercise) is Standing.AGAIN else _ratio(exercise)
-        rows.append(f"| {cell(code(exercise.name))} | {cell(words)} | {score} |")
+        rows.append(f"| {code(exercise.name)} | {words} | {score} |")
     return "\n".join(rows)
 
 

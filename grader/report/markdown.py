@@ -34,10 +34,5 @@ def fence(text: str) -> str:
     return f"{ticks}text\n{line}\n{ticks}"
 
 
-def cell(markdown: str) -> str:
-    """Give Markdown as the content of a table's cell, in which a bar would end it, even inside code."""
-    return re.sub(r"(?<!\\)\|", r"\\|", markdown)
-
-
 def _longest_run(text: str) -> int:
     return max((len(run) for run in re.findall(r"`+", text)), default=0)

@@ -25,7 +25,7 @@ class Misconception:
 
 
 def misconception(exercise: str, sentence: str, replaces: str | None = None) -> Callable[[Subject], Subject]:
-    """Mark a function or class as a misconception of `exercise`; it stands in for `replaces`, by default the exercise."""
+    """Mark a function or class as a misconception of `exercise`; it stands in for `replaces`, or for the exercise."""
 
     def mark(subject: Subject) -> Subject:
         details = Misconception(subject.__name__, exercise, sentence, replaces or exercise, subject)

@@ -10,14 +10,11 @@ import types
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from grader.course import CourseError, find_root, load_course, read_chapter
+from grader.course import Chapter, CourseError, find_root, load_course, read_chapter
+from grader.testing.plugin import CheckResult, run_suite
 from grader.verdict import Verdict
-
-if TYPE_CHECKING:
-    from grader.course import Chapter
-    from grader.testing.plugin import CheckResult
 
 
 def check_cell(exercise: str) -> str:
@@ -34,7 +31,7 @@ def check(exercise: str, *, chapter: str | None = None, suite: str = "test_exerc
         suite: the file of tests beside chapter.toml.
 
     Returns:
-        The points earned: points x weight passed / weight of all. A mistake in the call is said in a sentence and earns 0.
+        The points earned: points x weight passed / weight of all. A mistake in the call earns 0 and a sentence.
     """
     namespace = sys._getframe(1).f_globals
     # nbgrader gives no points to a cell that writes a line to stderr, be it only a warning of a library.
@@ -94,9 +91,6 @@ def _find_chapter(folder: Path, name: str | None, suite: str) -> Chapter:
 
 
 def _run(suite: Path, namespace: Mapping[str, Any], exercise: str) -> list[CheckResult]:
-    # pytest and torch take a second to import, and whoever only writes notebooks needs neither.
-    from grader.testing.plugin import run_suite
-
     module = types.ModuleType("exercises")
     module.__dict__.update(namespace)
     results = [result for result in run_suite(suite, module, exercise) if result.exercise == exercise]
@@ -115,6 +109,6 @@ def _first_line(message: str) -> str:
 
 
 def _show(report: Report) -> None:
-    from IPython.display import display
+    from IPython.display import display  # not a dependency: whoever has a notebook has it
 
     display(report)  # type: ignore[no-untyped-call]

@@ -19,9 +19,9 @@ import pytest
 
 from grader.course import Chapter
 from grader.sandbox.agent import Agent, notebook_source
-from grader.sandbox.proxy import Link, LocalTransport, Proxy
+from grader.sandbox.proxy import Link, LocalTransport, Proxy, SandboxEnd
 from grader.testing.rng import Rng, seed_of
-from grader.testing.suite import Judgement, LoadFailure, TestInfo, chapter_of, info_of, judge
+from grader.testing.suite import EndedInSetup, Judgement, LoadFailure, TestInfo, chapter_of, info_of, judge
 from grader.verdict import Verdict
 
 DESK_SECRET = "desk"
@@ -143,7 +143,10 @@ def _prepare_hypothesis(items: list[pytest.Item], grading: bool, config: pytest.
 @pytest.fixture
 def exercises(request: pytest.FixtureRequest) -> Proxy:
     """The student's module: call its functions by name."""
-    return request.config.stash[PROVIDER].proxy(request.node)
+    try:
+        return request.config.stash[PROVIDER].proxy(request.node)
+    except SandboxEnd as end:  # pytest keeps its books on fixtures for an Exception alone
+        raise EndedInSetup(end) from None
 
 
 @pytest.fixture

@@ -17,9 +17,7 @@ def shapes(min_dims: int = 1, max_dims: int = 4, max_side: int = 6) -> st.Search
 
 
 @st.composite
-def tensors(
-    draw: st.DrawFn, shape: Any = None, scale: float = 1.0, dtype: torch.dtype = torch.float64
-) -> torch.Tensor:
+def tensors(draw: st.DrawFn, shape: Any = None, scale: float = 1.0, dtype: torch.dtype = torch.float64) -> torch.Tensor:
     """Normal tensors of a given or a drawn shape."""
     size = draw(shapes()) if shape is None else draw(shape) if isinstance(shape, st.SearchStrategy) else shape
     generator = torch.Generator().manual_seed(draw(seeds))

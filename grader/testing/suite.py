@@ -40,6 +40,14 @@ class LoadFailure(Exception):
     """The student's file cannot be loaded: one sentence that says where and why."""
 
 
+class EndedInSetup(Exception):
+    """The student's process was over before the test began."""
+
+    def __init__(self, end: SandboxEnd) -> None:
+        super().__init__(end.sentence)
+        self.end = end
+
+
 def info_of(item: pytest.Item) -> TestInfo:
     """Read a test's mark and docstring. Raises CourseError if it has no exercise."""
     mark = item.get_closest_marker("exercise")
@@ -64,6 +72,8 @@ def judge(error: BaseException | None, exercise: str, chapter: Chapter | None) -
     """Say what an exception that ended a test means; None means that the test passed."""
     if error is None:
         return Judgement(Verdict.PASSED)
+    if isinstance(error, EndedInSetup):
+        error = error.end
     if isinstance(error, SandboxEnd):
         return Judgement(error.verdict, error.sentence)
     if isinstance(error, NotImplementedError):
@@ -71,7 +81,8 @@ def judge(error: BaseException | None, exercise: str, chapter: Chapter | None) -
     if isinstance(error, LoadFailure):
         return Judgement(Verdict.ERROR, str(error))
     if isinstance(error, StudentError):
-        return Judgement(Verdict.ERROR, describe(error), str(error))
+        # the text may quote a hidden input, so the student hears the kind and the line; the instructor has the text
+        return Judgement(Verdict.ERROR, describe(error), f"{error.names[:1]} {error}")
     if isinstance(error, SuiteMistake):
         return Judgement(Verdict.INFRA, "the test itself is at fault", str(error))
     if isinstance(error, (AssertionError, pytest.fail.Exception)):
@@ -80,12 +91,12 @@ def judge(error: BaseException | None, exercise: str, chapter: Chapter | None) -
     return Judgement(Verdict.WRONG, "", f"{type(error).__name__}: {error}")
 
 
-def describe(error: StudentError) -> str:
-    """Give one sentence for an exception of the student's code."""
-    name = error.names[0] if error.names else "an error"
+def describe(error: StudentError, quote: bool = False) -> str:
+    """Give one sentence for an exception of the student's code; `quote` its words only where no test is involved."""
+    name = type(error).__name__
     text = " ".join(error.text.split())[:300]
     place = f" in line {error.frames[-1][0]}" if error.frames else ""
-    return f"it raises {name}{place}: {text}" if text else f"it raises {name}{place}"
+    return f"it raises {name}{place}: {text}" if text and quote else f"it raises {name}{place}"
 
 
 def _not_written(name: str, exercise: str, chapter: Chapter | None) -> Judgement:

@@ -81,11 +81,10 @@ def _leave_host(plan: Plan) -> int:
 
 
 def _isolate(plan: Plan, room: Room) -> None:
-    """Take from the child what it holds of others: open files, terminal, and a life after its supervisor's."""
+    """Take from the child what it holds of others: open files, and a life after its supervisor's."""
     process.die_with_parent()
     if os.getppid() != room.supervisor:  # it ended before that request
         os._exit(1)
-    os.setsid()
     process.close_fds_except({0, *plan.keep_fds})
     process.empty_stdin()
 

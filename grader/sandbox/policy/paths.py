@@ -18,6 +18,8 @@ _SYSTEM = (
     "/usr/share/zoneinfo",
 )
 WRITABLE = ("/dev/null",)
+# Looked up once, in the warm process: the first question to sysconfig takes milliseconds.
+_STANDARD = tuple(sysconfig.get_path(name) for name in ("stdlib", "platstdlib", "purelib", "platlib"))
 
 
 def python_paths() -> tuple[str, ...]:
@@ -27,6 +29,5 @@ def python_paths() -> tuple[str, ...]:
     """
     prefixes = ("", "/usr", "/usr/local", sys.prefix, sys.base_prefix)
     libraries = [f"{prefix}/{name}" for prefix in prefixes for name in ("lib", "lib64")]
-    standard = [sysconfig.get_path(name) for name in ("stdlib", "platstdlib", "purelib", "platlib")]
     packages = [entry for entry in sys.path if os.path.basename(entry) in ("site-packages", "dist-packages")]
-    return tuple(dict.fromkeys([*standard, *packages, *libraries, *_SYSTEM]))
+    return tuple(dict.fromkeys([*_STANDARD, *packages, *libraries, *_SYSTEM]))

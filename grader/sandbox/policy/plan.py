@@ -23,7 +23,10 @@ class Plan:
     readable: tuple[str, ...] = ()
     """Files and folders the student's code may read, beside what Python itself needs."""
     scratch: str = ""
-    """An existing, empty folder of the grader's own; the one place where the student's code may write."""
+    """An existing, empty folder of the grader's own; the one place where the student's code may write.
+
+    Its size is limited by the layer "namespaces" alone; without it, who watches the clock must watch the folder too.
+    """
     scratch_bytes: int = 64 * MIB
     scratch_files: int = 1000
     cpu_seconds: float = 10.0

@@ -54,3 +54,7 @@ def _libc() -> ctypes.CDLL:
     library = ctypes.CDLL(None, use_errno=True)
     library.syscall.restype = ctypes.c_long
     return library
+
+
+if sys.platform == "linux":
+    _libc()  # now, in the warm process, so that no process forked from it pays for it

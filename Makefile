@@ -1,0 +1,42 @@
+# Every target makes .venv by itself when needed and may be run first, second and again.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed
+export OMP_NUM_THREADS := 1
+
+.PHONY: help demo test check bench build verify clean
+.DEFAULT_GOAL := help
+
+help:  ## list the targets
+	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+$(STAMP): pyproject.toml constraints.txt
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --upgrade pip
+	$(BIN)/python -m pip install --quiet -c constraints.txt -e ".[dev]"
+	@touch $(STAMP)
+
+demo: $(STAMP)  ## make a small class, grade it with the hidden suites, print the table, write the report
+	$(BIN)/grader demo
+
+test: check  ## everything that must hold: lint, types, generated files, chapters, the machine
+	$(BIN)/python -m pytest chapters grader/tests -q
+
+check: $(STAMP)  ## lint, format, types, stale generated files
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/grader build --check
+
+verify: $(STAMP)  ## hold every chapter against the standard
+	$(BIN)/grader verify
+
+bench: $(STAMP)  ## measure, as ratios in one run; writes build/benchmarks.md
+	$(BIN)/python -m grader.benchmarks
+
+build: $(STAMP)  ## make stubs, notebooks and nbgrader's sources from solutions/
+	$(BIN)/grader build
+
+clean:  ## remove what was made, .venv too
+	rm -rf $(VENV) build

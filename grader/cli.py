@@ -43,6 +43,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--solutions", type=Path, metavar="PATH", help="a private folder in place of solutions/")
     commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
     _add_grade(commands)
+    _add_demo(commands)
     _add_verify(commands)
     _add_build(commands)
     doctor = commands.add_parser("doctor", help="say which layers of the sandbox this host offers")
@@ -111,6 +112,26 @@ def _publish(run: ClassRun, course: Course, options: argparse.Namespace) -> None
     if run.known:
         print(f"{run.known} of {len(run.outcomes)} results were known and not graded again (--fresh grades anew).")
     print(f"Report: {options.out / 'report.html'}")
+
+
+def _add_demo(commands: Commands) -> None:
+    demo = commands.add_parser("demo", help="make a small class, grade it, print the table, write the report")
+    demo.add_argument("--chapter", action="append", metavar="NN", help="chapters to use (default: the first two)")
+    demo.add_argument("--jobs", type=_natural, default=os.cpu_count() or 1, metavar="N", help="controllers at once")
+    demo.add_argument("--out", type=Path, default=Path("build/demo"), metavar="DIR", help="where results go")
+    demo.add_argument("--isolation", choices=("all", "none"), default="all", help="none: on a host without a sandbox")
+    demo.set_defaults(run=_demo, fresh=True, seed="", prefer="", gradebook=None)
+
+
+def _demo(options: argparse.Namespace) -> int:
+    from grader.authoring.sample import make_class
+
+    course = _course(options)
+    chapters = [course.chapter(name) for name in options.chapter or ()] or list(course.chapters[:2])
+    count = make_class(chapters, options.out / "class")
+    print(f"A class of {count} is in {options.out / 'class'}: right, mistaken, half-done and hostile hand-ins.")
+    options.paths, options.chapter = [options.out / "class"], None
+    return _grade(options)
 
 
 # -- for authors ---------------------------------------------------------------------------------------------------

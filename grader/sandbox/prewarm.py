@@ -52,5 +52,5 @@ def _train_once() -> None:
         optimizer = kind(layer.parameters(), lr=0.1)
         loss = torch.nn.functional.cross_entropy(layer(torch.tensor([0, 1, 2])), torch.tensor([1, 2, 3]))
         optimizer.zero_grad()
-        loss.backward()
+        torch.autograd.backward(loss)
         optimizer.step()

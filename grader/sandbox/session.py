@@ -77,6 +77,13 @@ class Zygote:
         _expect(ours, b"ready")
         return Supervisor(ours, scratch)
 
+    @property
+    def pid(self) -> int:
+        """The warm process's id. Raises SandboxBroken if it cannot be started."""
+        self._started()
+        assert self._process is not None
+        return self._process.pid
+
     def warm_up(self) -> None:
         """Start the warm process now rather than at the first submission. Raises SandboxBroken."""
         self._started()
@@ -247,8 +254,8 @@ class Child:
 
     # -- the socket ------------------------------------------------------------------------------------------------
 
-    def _send(self, kind: bytes, frame: bytes) -> None:
-        view = memoryview(kind + frame)
+    def _send(self, kind: bytes, frame: Frame) -> None:
+        view = memoryview(kind + bytes(frame))
         while view:
             try:
                 view = view[self._data.send(view) :]

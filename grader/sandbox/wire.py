@@ -25,7 +25,7 @@ MAX_ELEMENTS = 1_000_000
 MAX_DEPTH = 40
 MAX_DIMS = 8
 
-TORCH_DTYPES = {
+TORCH_DTYPES: dict[str, torch.dtype] = {
     name: getattr(torch, name)
     for name in (
         *("bool", "uint8", "int8", "int16", "int32", "int64"),
@@ -34,7 +34,7 @@ TORCH_DTYPES = {
 }
 _TORCH_NAMES = {dtype: name for name, dtype in TORCH_DTYPES.items()}
 _TORCH_SIZES = {name: dtype.itemsize for name, dtype in TORCH_DTYPES.items()}
-NUMPY_DTYPES = {
+NUMPY_DTYPES: dict[str, np.dtype[Any]] = {
     name: np.dtype(name)
     for name in (
         *("bool", "uint8", "int8", "uint16", "int16", "uint32", "int32", "uint64", "int64"),
@@ -259,8 +259,9 @@ class _Reader:
         dtype = NUMPY_DTYPES[name]
         raw = bytearray(self.take(count * dtype.itemsize))
         if name == "bool":
-            return (np.frombuffer(raw, dtype=np.uint8) != 0).reshape(shape)
-        return np.frombuffer(raw, dtype=dtype).reshape(shape)
+            raw = bytearray(byte != 0 for byte in raw)
+        flat: np.ndarray[Any, Any] = np.frombuffer(raw, dtype=dtype)
+        return flat.reshape(shape)
 
     def _array_header(self, node: list[Any], known: dict[str, Any]) -> tuple[str, list[int], int]:
         if len(node) != 3 or type(node[1]) is not str or node[1] not in known or type(node[2]) is not list:

@@ -54,8 +54,8 @@ def info_of(item: pytest.Item) -> TestInfo:
     if mark is None:
         raise CourseError(f"{item.nodeid}: every test says whose it is; put @exercise(...) above it.")
     name, weight = mark.args
-    doc = (getattr(item, "obj", None) and item.obj.__doc__) or ""
-    title = doc.strip().splitlines()[0].strip() if doc.strip() else item.name
+    doc = (getattr(getattr(item, "obj", None), "__doc__", None) or item.name).strip()
+    title = doc.splitlines()[0].strip()
     return TestInfo(item.name, name, float(weight), title)
 
 

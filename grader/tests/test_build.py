@@ -15,7 +15,7 @@ import pytest
 
 pytest.importorskip("nbgrader")
 
-from grader.authoring.build import build, stale
+from grader.authoring.build import build, main, stale
 from grader.course import Course, CourseError, load_course
 
 FIXTURE = Path(__file__).parent / "course_fixture"
@@ -306,16 +306,19 @@ def test_solutions_are_not_put_where_students_look(course: Course) -> None:
         build(course, nbgrader_dest=course.root / "chapters" / "nbgrader")
 
 
-def test_the_command_says_what_it_did(course: Course) -> None:
-    def run(*arguments: str) -> subprocess.CompletedProcess[str]:
-        command = [sys.executable, "-m", "grader.authoring.build", *arguments]
-        environment = {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", "HOME": str(course.root)}
-        return subprocess.run(command, cwd=course.root, env=environment, capture_output=True, text=True)
-
-    missing = run("--check", "01")
-    assert missing.returncode == 1 and "chapters/01_numbers/exercises.py is missing" in missing.stdout
-    assert run("01").returncode == 0
-    fresh = run("--check", "01")
-    assert (fresh.returncode, fresh.stdout) == (0, "Everything is up to date.\n")
-    unknown = run("99")
-    assert unknown.returncode == 1 and "no chapter" in unknown.stderr and "Traceback" not in unknown.stderr
+def test_the_command_says_what_it_did(
+    course: Course, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(course.root)
+    assert main(["--check", "01"]) == 1
+    assert "chapters/01_numbers/exercises.py is missing; run `grader build 01_numbers`." in capsys.readouterr().out
+    assert main(["01"]) == 0
+    assert "build/nbgrader/source/01_numbers/exercises.ipynb is written." in capsys.readouterr().out
+    assert main(["--check", "01"]) == 0
+    assert capsys.readouterr().out == "Everything is up to date.\n"
+    edit(course.chapter("01").stub, "raise NotImplementedError", "return 2 * x  #")
+    assert main(["01"]) == 1
+    assert "was edited by hand and is kept" in capsys.readouterr().out
+    assert main(["--force", "01"]) == 0
+    assert main(["99"]) == 1
+    assert "'99' names no chapter" in capsys.readouterr().err

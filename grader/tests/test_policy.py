@@ -93,7 +93,8 @@ def test_every_layer_is_reported_with_a_reason_and_a_remedy_where_it_is_not_in_f
 
 def test_elsewhere_everything_imports_and_nothing_is_in_force() -> None:
     program = """
-import os, random, shutil, socket, subprocess, sys, tempfile, threading
+import os, random, shutil, socket, subprocess, sys, sysconfig, tempfile, threading
+sysconfig.get_paths()
 sys.platform = sys.argv[1]
 if sys.platform == "win32":
     sys.modules.update(dict.fromkeys(("resource", "fcntl", "pwd", "grp")))

@@ -1,0 +1,85 @@
+"""Whole classes: does the time per submission stay flat, does the memory, and what does a regrade cost."""
+
+from __future__ import annotations
+
+import os
+import resource
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+from grader.benchmarks.engine import scratch_folder
+from grader.benchmarks.table import Row
+from grader.course import Chapter, load_course
+
+SIZES = (20, 200, 2000)
+REGRADED = 200
+
+
+def make_class(chapter: Chapter, folder: Path, size: int) -> None:
+    """Write `size` right submissions, each a file of its own bytes."""
+    text = chapter.source.read_text(encoding="utf-8")
+    for number in range(size):
+        place = folder / f"student{number:05d}" / chapter.name
+        place.mkdir(parents=True)
+        (place / "exercises.py").write_text(f"{text}\n# {number}\n", encoding="utf-8")
+
+
+def run_grade(course: Path, submissions: Path, out: Path, jobs: int) -> tuple[float, float]:
+    """Grade through the command line and give wall seconds and the largest memory of a process, in MiB."""
+    command = [sys.executable, "-m", "grader", "--course", str(course), "grade", str(submissions), "--out", str(out)]
+    started = time.perf_counter()
+    process = subprocess.Popen([*command, "--jobs", str(jobs)], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    _, status, usage = _wait(process)
+    assert status == 0, status
+    return time.perf_counter() - started, usage.ru_maxrss / 1024
+
+
+def _wait(process: subprocess.Popen[bytes]) -> tuple[int, int, resource.struct_rusage]:
+    pid, status, usage = os.wait4(process.pid, 0)
+    process.returncode = os.waitstatus_to_exitcode(status)
+    return pid, process.returncode, usage
+
+
+def flat(course_root: Path) -> Iterator[Row]:
+    """Measure (d) on a small course: the engine's own cost, where growth would show most."""
+    chapter = load_course(course_root).chapters[0]
+    per_submission: dict[int, float] = {}
+    memory: dict[int, float] = {}
+    start = _start_seconds(course_root, chapter)
+    for size in SIZES:
+        folder = scratch_folder()
+        make_class(chapter, folder / "class", size)
+        seconds, memory[size] = run_grade(course_root, folder / "class", folder / "out", 2)
+        per_submission[size] = (seconds - start) / size
+        shutil.rmtree(folder)
+    each = ", ".join(f"{size}: {per_submission[size] * 1000:.1f} ms, {memory[size]:.0f} MiB" for size in SIZES)
+    small, large = per_submission[SIZES[1]], per_submission[SIZES[2]]
+    growth = large / small
+    what = f"time per submission, {SIZES[2]} over {SIZES[1]} (start-up of {start:.1f} s taken off)"
+    yield Row("d", what, growth, "x", "within 10 %", growth <= 1.1, each)
+    bigger = memory[SIZES[2]] / memory[SIZES[0]]
+    yield Row("d", f"memory of the command, {SIZES[2]} over {SIZES[0]}", bigger, "x", "flat", bigger <= 1.1, each)
+
+
+def _start_seconds(course_root: Path, chapter: Chapter) -> float:
+    folder = scratch_folder()
+    make_class(chapter, folder / "class", 2)
+    seconds, _ = run_grade(course_root, folder / "class", folder / "out", 2)
+    shutil.rmtree(folder)
+    return seconds
+
+
+def regrade(course_root: Path, chapter: Chapter) -> Iterator[Row]:
+    """Measure (e): the same class graded again."""
+    folder = scratch_folder()
+    make_class(chapter, folder / "class", REGRADED)
+    first, _ = run_grade(course_root, folder / "class", folder / "out", 2)
+    again, _ = run_grade(course_root, folder / "class", folder / "out", 2)
+    shutil.rmtree(folder)
+    share = 100 * again / first
+    detail = f"{again:.2f} s after {first:.1f} s, {chapter.name}"
+    yield Row("e", f"regrade of an unchanged class of {REGRADED}", share, "%", "under 2 %", share < 2, detail)

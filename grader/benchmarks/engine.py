@@ -1,0 +1,189 @@
+"""One right submission: isolated against the same tests in one warm process, and against a fresh pytest process."""
+
+from __future__ import annotations
+
+import os
+import resource
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+import types
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from grader.benchmarks.table import Row
+from grader.course import Chapter
+from grader.grading.bench import HandIn, SandboxBench
+from grader.grading.examiner import Examiner, examine
+from grader.sandbox.policy import Plan, in_force, probe
+from grader.sandbox.proxy import Link
+from grader.sandbox.session import Limits, Zygote
+from grader.testing.misconceptions import load_module
+from grader.testing.plugin import PROVIDER, run_pytest
+from grader.testing.suite import chapter_of
+
+ROUNDS = 5
+CALLS = 3000
+TICKS = os.sysconf("SC_CLK_TCK")
+
+
+class DirectFunction:
+    """A function of a module called as plain Python: no codec, no copy."""
+
+    def __init__(self, function: Any) -> None:
+        self._function = function
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        return self._function(*args, **kwargs)
+
+    def observed(self, *args: Any, **kwargs: Any) -> tuple[Any, Any, Any]:
+        return self._function(*args, **kwargs), args, kwargs
+
+
+class DirectModule:
+    """The fixture `exercises` with nothing between test and code: the pure time of the tests."""
+
+    def __init__(self, module: types.ModuleType) -> None:
+        self._module = module
+
+    def __getattr__(self, name: str) -> Any:
+        return DirectFunction(getattr(self._module, name))
+
+    def value(self, name: str) -> Any:
+        return getattr(self._module, name)
+
+    def run(self, driver: Any, *args: Any, **kwargs: Any) -> Any:
+        return driver(self._module, *args, **kwargs)
+
+
+class DirectSession:
+    """A pytest plugin that runs every collected test of a suite once, as one warm process would."""
+
+    secret = ""
+
+    def __init__(self, module: types.ModuleType) -> None:
+        self._module = DirectModule(module)
+        self.seconds: list[float] = []
+
+    def proxy(self, item: pytest.Item) -> Any:
+        return self._module
+
+    @pytest.hookimpl(tryfirst=True)
+    def pytest_configure(self, config: pytest.Config) -> None:
+        config.stash[PROVIDER] = self
+
+    @pytest.hookimpl(tryfirst=True)
+    def pytest_runtestloop(self, session: pytest.Session) -> bool:
+        from _pytest.runner import runtestprotocol
+
+        for _ in range(ROUNDS):
+            started = time.process_time()
+            for item in session.items:
+                reports = runtestprotocol(item, log=False, nextitem=None)
+                assert all(report.passed for report in reports), item.name
+            self.seconds.append(time.process_time() - started)
+        return True
+
+
+def warm_seconds(chapter: Chapter) -> float:
+    """CPU seconds of the hidden suite in one warm process, the median of the rounds."""
+    chapter_of.cache_clear()
+    session = DirectSession(load_module(chapter.source, f"benchmarks.{chapter.name}"))
+    run_pytest([chapter.hidden_tests], [session])
+    return statistics.median(session.seconds)
+
+
+def isolated_seconds(chapter: Chapter) -> float:
+    """CPU seconds of the whole tree of processes for one submission, the mean of the rounds after the first."""
+    zygote = Zygote(Plan(layers=in_force(probe())))
+    spent: list[float] = []
+
+    def work(examiner: Examiner) -> None:
+        _grade_once(examiner, zygote, chapter)
+        before = time.process_time() + _tree_seconds(zygote.pid)
+        for _ in range(ROUNDS):
+            _grade_once(examiner, zygote, chapter)
+        spent.append((time.process_time() + _tree_seconds(zygote.pid) - before) / ROUNDS)
+
+    try:
+        examine([chapter], "", work)
+    finally:
+        zygote.close()
+    return spent[0]
+
+
+def _grade_once(examiner: Examiner, zygote: Zygote, chapter: Chapter) -> None:
+    supervisor = zygote.supervisor()
+    bench = SandboxBench(supervisor, chapter, _hand_in(chapter))
+    for exercise in chapter.exercises:
+        bench.take_up(exercise)
+        outcome = examiner.grade(exercise, bench)
+        assert outcome.score == outcome.points, (exercise.id, outcome.note)
+    bench.clear()
+    supervisor.close()
+
+
+def _hand_in(chapter: Chapter) -> HandIn:
+    return HandIn("right", chapter.name, "exercises.py", "py", chapter.source.read_bytes())
+
+
+def _tree_seconds(pid: int) -> float:
+    """CPU seconds of a process and of all its children that have ended and been waited for."""
+    fields = Path(f"/proc/{pid}/stat").read_bytes().rpartition(b")")[2].split()
+    return sum(int(field) for field in fields[11:15]) / TICKS
+
+
+def fresh_seconds(chapter: Chapter) -> float:
+    """CPU seconds of a fresh pytest process for the same submission."""
+    command = [sys.executable, "-m", "pytest", "-q", str(chapter.hidden_tests), "--module", str(chapter.source)]
+    before = resource.getrusage(resource.RUSAGE_CHILDREN)
+    subprocess.run(command, check=True, capture_output=True, cwd=chapter.folder.parent.parent)
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+
+
+def call_microseconds() -> float:
+    """Wall microseconds of one by-value call on an 8x8 float32 tensor, the median."""
+    zygote = Zygote(Plan(layers=in_force(probe())))
+    try:
+        supervisor = zygote.supervisor()
+        child = supervisor.child(Limits(60.0, 512 << 20))
+        link = Link(child)
+        link.request("load", "echo", "echo.py", "py", b"def echo(x):\n    return x\n")
+        x = torch.randn(8, 8)
+        times = []
+        for _ in range(CALLS):
+            started = time.perf_counter()
+            link.request("call", None, "echo", (x,), {}, False)
+            times.append(time.perf_counter() - started)
+        child.end()
+        supervisor.close()
+        return statistics.median(times) * 1e6
+    finally:
+        zygote.close()
+
+
+def measure(chapters: Sequence[Chapter]) -> Iterator[Row]:
+    """Measure (a), (b) and (f)."""
+    warm = {chapter.name: warm_seconds(chapter) for chapter in chapters}
+    isolated = {chapter.name: isolated_seconds(chapter) for chapter in chapters}
+    each = ", ".join(f"{name[:2]}: {isolated[name]:.2f} s / {warm[name]:.2f} s" for name in warm)
+    ratio = sum(isolated.values()) / sum(warm.values())
+    yield Row("a", "isolated over warm, CPU of a right submission", ratio, "x", "at most 1.3", ratio <= 1.3, each)
+    fresh = {chapter.name: fresh_seconds(chapter) for chapter in chapters}
+    each = ", ".join(f"{name[:2]}: {fresh[name]:.2f} s" for name in fresh)
+    ratio = sum(fresh.values()) / sum(isolated.values())
+    yield Row("b", "a fresh pytest process over ours, CPU", ratio, "x", "at least 8", ratio >= 8, each)
+    call = call_microseconds()
+    yield Row("f", "by-value call on an 8x8 tensor, median", call, "µs", "under 100", call < 100)
+
+
+def scratch_folder() -> Path:
+    """Give a folder of its own for one measurement."""
+    return Path(tempfile.mkdtemp(prefix="grader-bench-"))

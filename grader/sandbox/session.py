@@ -62,6 +62,7 @@ class Zygote:
     def __init__(self, plan: Plan) -> None:
         self._plan = plan
         self._scratch = tempfile.TemporaryDirectory(prefix="grader-")
+        os.chmod(self._scratch.name, 0o711)  # a child of another user passes through, and lists nothing
         self._process: subprocess.Popen[bytes] | None = None
         self._control: socket.socket | None = None
 

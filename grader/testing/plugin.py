@@ -314,8 +314,10 @@ def run_pytest(suites: list[Path], plugins: list[Any]) -> int:
     os.environ["PYTEST_DISABLE_PLUGIN_AUTOLOAD"] = "1"
     here = sys.modules[__name__]
     arguments = [
-        *("-c", os.devnull, "--rootdir", str(suites[0].parent), "--import-mode=importlib", "--noconftest"),
+        # from the top of the file system: pytest names a module by its path below the root, and suites are named alike
+        *("-c", os.devnull, "--rootdir", suites[0].resolve().anchor, "--import-mode=importlib", "--noconftest"),
         *("-p", "no:cacheprovider", "-p", "no:terminal", "-p", "no:warnings", "-p", "no:logging", "-p", "no:doctest"),
-        *("--assert=plain", "--capture=no", *map(str, suites)),
+        *("--assert=plain", "--capture=no"),
+        *(str(suite.resolve()) for suite in suites),
     ]
     return int(pytest.main(arguments, plugins=[here, *plugins]))

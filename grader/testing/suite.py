@@ -63,9 +63,10 @@ def info_of(item: pytest.Item) -> TestInfo:
 def chapter_of(folder: Path) -> Chapter | None:
     """Give the chapter that a test file's folder belongs to, or None outside a course."""
     root = folder.parent.parent
-    if not (root / "chapters" / folder.name / "chapter.toml").is_file():
-        return None
-    return read_chapter(root / "chapters" / folder.name, root / "solutions" / folder.name)
+    for place in (folder, root / "chapters" / folder.name):  # in nbgrader's folders chapter.toml lies beside the tests
+        if (place / "chapter.toml").is_file():
+            return read_chapter(place, root / "solutions" / folder.name)
+    return None
 
 
 def judge(error: BaseException | None, exercise: str, chapter: Chapter | None) -> Judgement:

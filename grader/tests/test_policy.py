@@ -91,6 +91,11 @@ def test_every_layer_is_reported_with_a_reason_and_a_remedy_where_it_is_not_in_f
         assert bool(layer.remedy) != layer.in_force
 
 
+def test_a_layer_that_does_not_exist_is_an_error() -> None:
+    with pytest.raises(PolicyError, match="no layer 'landlok'"):
+        Plan(frozenset({"landlok"}))
+
+
 def test_elsewhere_everything_imports_and_nothing_is_in_force() -> None:
     program = """
 import os, random, shutil, socket, subprocess, sys, sysconfig, tempfile, threading

@@ -41,6 +41,11 @@ class Plan:
     slot: int = 0
     """Which of the host's places this submission runs in; two that run at once must differ."""
 
+    def __post_init__(self) -> None:
+        """Raise PolicyError for a layer that does not exist: a slip of the pen must not confine less."""
+        for name in self.layers - set(LAYERS):
+            raise PolicyError(f"There is no layer {name!r}; there are {', '.join(LAYERS)}.")
+
 
 @dataclass(frozen=True)
 class Room:

@@ -15,6 +15,7 @@ from grader.authoring.handin import right_answer, wrong_answer
 from grader.course import Chapter, CourseError
 from grader.grading.examiner import Examiner, LocalBench, examine
 from grader.sandbox.agent import Agent
+from grader.sandbox.prewarm import prewarm
 from grader.sandbox.proxy import Link, LocalTransport
 from grader.testing.plugin import run_suite
 from grader.verdict import Verdict
@@ -65,6 +66,7 @@ class ChapterReport:
 
 def verify(chapters: Sequence[Chapter], say: Say = lambda line: None) -> list[ChapterReport]:
     """Hold chapters against the standard; `say` gets a line of progress now and then."""
+    prewarm()  # the limits are for the suites, not for what torch imports at its first optimiser
     return [_verify_chapter(chapter, say) for chapter in chapters]
 
 

@@ -164,7 +164,7 @@ def pytest_runtest_makereport(
     if mark is None or (call.excinfo is None and call.when != "call"):
         return report
     judgement = judge(call.excinfo and call.excinfo.value, mark.args[0], chapter_of(item.path.parent))
-    if report.outcome == "skipped":
+    if call.excinfo is not None and call.excinfo.errisinstance(pytest.skip.Exception):
         judgement = Judgement(Verdict.TODO, "the test was skipped")
     item.stash[JUDGEMENT] = judgement
     report.judgement = judgement  # type: ignore[attr-defined]

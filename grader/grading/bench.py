@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from dataclasses import dataclass
 
 from grader.course import Chapter, Exercise
@@ -10,6 +11,11 @@ from grader.sandbox.session import Child, Limits, SandboxBroken, Supervisor
 from grader.testing.suite import LoadFailure, describe
 from grader.verdict import Verdict
 
+CHAPTER_SECONDS = 600.0
+"""Wall time for a whole submission: a hundred times what one needs, and less than after which a controller is given up.
+
+Without it a file that is as slow as it may be in every test would look like a fault of the machine.
+"""
 LOAD_SECONDS = 5.0
 """CPU time for running the file itself; a file that only defines functions needs some milliseconds."""
 
@@ -36,6 +42,9 @@ class SandboxBench:
         self._child: Child | None = None
         self._link: Link | None = None
         self._problem: LoadFailure | SandboxEnd | None = None
+        self._started = time.monotonic()
+        self._tested = False
+        """Whether the student's code has seen inputs of a test, which it could have stored and now repeat."""
 
     def take_up(self, exercise: Exercise) -> None:
         """Turn to the next exercise: the child of the last one ends."""
@@ -55,6 +64,9 @@ class SandboxBench:
             raise self._problem
         if self._child is None or self._link is None or not self._child.alive:
             self._child, self._link = self._start(self._exercise)
+        if time.monotonic() - self._started > CHAPTER_SECONDS:
+            raise SandboxEnd(Verdict.TIMEOUT, "not run: the tests before took ten minutes")
+        self._tested = True
         self._child.start_budget(self._exercise.limits.seconds)
         return self._link
 
@@ -79,6 +91,6 @@ class SandboxBench:
         except BaseException as error:
             if not isinstance(error, StudentError):
                 raise
-            self._problem = LoadFailure(f"the file cannot be loaded: {describe(error, quote=True)}")
+            self._problem = LoadFailure(f"the file cannot be loaded: {describe(error, quote=not self._tested)}")
             raise self._problem from None
         return child, link

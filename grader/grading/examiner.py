@@ -26,7 +26,12 @@ from grader.verdict import Verdict
 MAX_DIAGNOSED = 8
 """Failed tests of one exercise that are held against the misconceptions; more would seldom change the answer."""
 
-MAX_TIMEOUTS = 2
+COSTLY = {
+    Verdict.TIMEOUT: "not run: two tests of this exercise ran out of time",
+    Verdict.OUTPUT: "not run: two tests of this exercise gave too much",
+    Verdict.PROTOCOL: "not run: two answers to this exercise's tests did not follow the protocol",
+}
+MAX_COSTLY = 2
 """After so many the rest of the exercise's tests are not run: an endless loop must not cost a minute."""
 
 EXPLAINS = (
@@ -81,6 +86,7 @@ class Examiner:
         self._trace = Trace()
         self._misconceptions: dict[str, list[Misconception]] = {}
         self._known: dict[tuple[str, str], Run] = {}
+        self._benches: dict[tuple[str, str], LocalBench] = {}
         self.problem: str = ""
 
     # -- what `work` asks ------------------------------------------------------------------------------------------
@@ -93,13 +99,13 @@ class Examiner:
         """Run the hidden tests of one exercise and give its outcome."""
         cases = self._cases[exercise.chapter].get(exercise.name, [])
         runs: list[tuple[Case, Run]] = []
-        timeouts = 0
+        costly: list[Verdict] = []
         for case in cases:
-            if timeouts >= MAX_TIMEOUTS:
-                run = Run(Judgement(Verdict.TIMEOUT, "not run: two tests of this exercise ran out of time"), Trace())
+            if len(costly) >= MAX_COSTLY:
+                run = Run(Judgement(costly[-1], COSTLY[costly[-1]]), Trace())
             else:
                 run = self.run(case, bench)
-                timeouts += run.judgement.verdict is Verdict.TIMEOUT
+                costly += [run.judgement.verdict] if run.judgement.verdict in COSTLY else []
             runs.append((case, run))
         found = self._diagnose(exercise, runs) if diagnose else None
         return _outcome(exercise, runs, found)
@@ -127,18 +133,28 @@ class Examiner:
         most = 0
         for wrong in self.misconceptions(exercise.chapter) if failed else ():
             if wrong.exercise == exercise.name:
-                matches = sum(same_conversation(run.trace, self._known_run(case, wrong).trace) for case, run in failed)
+                matches = sum(self._explains(case, run, wrong) for case, run in failed)
                 if matches > most:
                     best, most = wrong, matches
         return best
+
+    def _explains(self, case: Case, run: Run, wrong: Misconception) -> bool:
+        known = self._known_run(case, wrong)
+        failed = known.judgement.verdict is not Verdict.PASSED
+        return failed and same_conversation(run.trace, known.trace)
 
     def _known_run(self, case: Case, wrong: Misconception) -> Run:
         chapter = case.item.path.parent.name
         key = (case.item.nodeid, wrong.name)
         if key not in self._known:
-            module = mistaken_module(self._chapters[chapter].source, wrong)
-            self._known[key] = self.run(case, LocalBench(module))
+            self._known[key] = self.run(case, self._mistaken(chapter, wrong))
         return self._known[key]
+
+    def _mistaken(self, chapter: str, wrong: Misconception) -> LocalBench:
+        key = (chapter, wrong.name)
+        if key not in self._benches:
+            self._benches[key] = LocalBench(mistaken_module(self._chapters[chapter].source, wrong))
+        return self._benches[key]
 
     # -- what pytest asks ------------------------------------------------------------------------------------------
 

@@ -16,8 +16,8 @@ from grader.grading.worker import Job, Settings, failed, work
 
 MAX_ATTEMPTS = 2
 """A submission during which a controller died twice is set aside for a human; the others go on."""
-JOB_LIMIT = 900.0
-"""Seconds of wall time after which a controller is taken for dead."""
+JOB_LIMIT = 1800.0
+"""Seconds of wall time after which a controller is taken for dead: no submission may take so long by itself."""
 
 
 class PoolBroken(Exception):
@@ -63,7 +63,7 @@ class Pool:
             if worker.connection in ready:
                 self._listen(index, worker, done)
             elif worker.job is not None and time.monotonic() - worker.since > JOB_LIMIT:
-                self._replace(index, worker, done, "it took longer than a quarter of an hour")
+                self._replace(index, worker, done, "it took longer than half an hour")
 
     def _listen(self, index: int, worker: _Worker, done: Callable[[Job, Outcome], None]) -> None:
         try:

@@ -81,7 +81,10 @@ def _serve(connection: Connection, examiner: Examiner, zygote: Zygote, settings:
         if job is None:
             return
         chapter = course.chapter(job.submission.chapter)
-        outcome = grade(examiner, zygote, chapter, job, settings)
+        try:
+            outcome = grade(examiner, zygote, chapter, job, settings)
+        except Exception as error:  # a mistake of the grader's own costs one submission, never the class
+            outcome = failed(job, chapter, Verdict.INFRA, f"the grader failed: {type(error).__name__}", settings)
         _send(connection, (job.number, to_json(outcome)))
 
 

@@ -13,6 +13,7 @@ import io
 import json
 import linecache
 import random
+import struct
 import sys
 import traceback
 import types
@@ -31,6 +32,9 @@ MAX_HANDLES = 100_000
 MAX_TEXT = 4096
 MAX_FRAMES = 20
 MAX_PRINTED = 1 << 20
+_TWISTER = struct.Struct("=8xi4xQ")
+"""Where torch's CPU generator keeps how many numbers are left in its table, and the place of the next."""
+_TWISTER_SIZE = 624
 
 
 class CallbackRefused(RuntimeError):
@@ -62,7 +66,9 @@ class Agent:
         generators, self._generators = self._generators, []
         number = -1
         try:
-            number, kind, *rest = wire.decode(frame, self._resolve)
+            number, begin, kind, *rest = wire.decode(frame, self._resolve)
+            if begin is not None:
+                self._begin(*begin)
             value = getattr(self, f"_on_{kind}")(*rest)
             states = [generator_state(generator) for generator in self._generators]
             return self._encode((number, "ok", value, states))
@@ -93,7 +99,8 @@ class Agent:
     def _on_source(self, kind: str, source: bytes) -> str:
         return notebook_source(source) if kind == "ipynb" else decode_source(source)
 
-    def _on_begin(self, seed: int, forbidden: list[str]) -> None:
+    def _begin(self, seed: int, forbidden: list[str]) -> None:
+        """Start a test: known seeds, nothing left of the test before."""
         random.seed(seed)
         np.random.seed(seed % (1 << 32))
         torch.manual_seed(seed)
@@ -393,13 +400,25 @@ def restore_generator(generator: torch.Generator | np.random.Generator, state: s
     try:
         kind, _, text = state.partition(":")
         if isinstance(generator, torch.Generator) and kind == "torch":
-            generator.set_state(torch.frombuffer(bytearray.fromhex(text), dtype=torch.uint8))
+            raw = bytearray.fromhex(text)
+            _check_position(raw)
+            generator.set_state(torch.frombuffer(raw, dtype=torch.uint8))
         elif isinstance(generator, np.random.Generator) and kind == "numpy":
             generator.bit_generator.state = json.loads(text)
         else:
             raise ValueError(kind)
-    except (ValueError, KeyError, TypeError, RuntimeError, RecursionError):
+    except (ValueError, KeyError, TypeError, AttributeError, OverflowError, RuntimeError, struct.error):
         raise wire.WireError("a generator's state is malformed") from None
+
+
+def _check_position(state: bytearray) -> None:
+    """Refuse a state whose place in its table and whose count of numbers left lead beyond the table's end.
+
+    torch checks each of the two alone, and would then draw from memory that is not the generator's.
+    """
+    left, position = _TWISTER.unpack_from(state)
+    if not 0 < left <= _TWISTER_SIZE + 1 - position:
+        raise ValueError("a generator's position lies outside its table")
 
 
 def _make_generator(state: str) -> torch.Generator | np.random.Generator:

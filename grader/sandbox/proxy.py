@@ -6,6 +6,7 @@ Attribute access gives callables that send requests; what cannot cross stays wit
 from __future__ import annotations
 
 import builtins
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from functools import lru_cache
@@ -20,6 +21,18 @@ from grader.verdict import Verdict
 
 MAX_CALLBACKS = 100_000
 MAX_NESTING = 8
+MAX_RECEIVED = 128 << 20
+"""Bytes that may come from the student's side during one test: a test may keep all of them."""
+MAX_READING = 5.0
+"""CPU seconds this side may spend on decoding them."""
+MAX_LINE = 99_999
+"""Line numbers above are dropped: a number is text that a student could choose, with hidden inputs in it."""
+
+_USED_UP = {
+    "memory": "it needs more memory than it may",
+    "output": "it returned, printed or wrote more than it may",
+}
+"""The words are this side's own: a student reads them, and the other side has seen hidden inputs."""
 
 _MAPPED = frozenset(
     (
@@ -89,6 +102,8 @@ class Trace:
 
     def add(self, request: bytes, reply: Frame) -> None:
         self.count += 1
+        if len(reply) > self.keep_bytes:  # nothing is like it: an empty frame has no content to compare
+            reply = b""
         self.exchanges.append((request, reply))
         self._bytes += len(request) + len(reply)
         while len(self.exchanges) > self.keep or (self._bytes > self.keep_bytes and len(self.exchanges) > 1):
@@ -105,21 +120,26 @@ class Link:
         self._number = 0
         self._callables: list[Any] = []
         self._depth = 0
+        self._begin: tuple[int, list[str]] | None = None
         self._generators: list[Any] = []
+        self._forbidden: tuple[str, ...] = ()
+        self._received = 0
+        self._reading = 0.0
 
     def request(self, kind: str, *parts: Any) -> Any:
         """Send one request and give its value. Raises the student's exception or SandboxEnd."""
         self._number += 1
         number = self._number
         outer, self._generators = self._generators, []
-        frame = wire.encode((number, kind, *parts), self._opaque)
+        begin, self._begin = self._begin, None
+        frame = wire.encode((number, begin, kind, *parts), self._opaque)
         generators, self._generators = self._generators, outer
         reply = self.transport.exchange(frame, self._serve)
         if self.trace is not None:
             self.trace.add(frame, reply)
         try:
             value, failure = self._read(reply, number, generators)
-        except (wire.WireError, ValueError, TypeError, KeyError, IndexError):
+        except Exception:  # whatever a malformed answer leads to
             self.transport.end()
             raise SandboxEnd(Verdict.PROTOCOL, "its answer did not follow the protocol") from None
         if failure is not None:
@@ -127,8 +147,10 @@ class Link:
         return value
 
     def _read(self, reply: Frame, number: int, generators: list[Any]) -> tuple[Any, BaseException | None]:
-        answer = wire.decode(reply, self._resolve)
-        if type(answer) is not tuple or len(answer) < 3 or answer[0] != number:
+        answer = self._decode(reply)
+        if type(answer) is not tuple or len(answer) < 3 or type(answer[0]) is not int or type(answer[1]) is not str:
+            raise wire.WireError("a reply is malformed")
+        if answer[0] != number:
             raise wire.WireError("a reply does not answer its request")
         if answer[1] != "ok":
             return None, self._failure(answer[1], answer[2])
@@ -137,16 +159,28 @@ class Link:
         return answer[2], None
 
     def begin(self, seed: int, forbidden: tuple[str, ...]) -> None:
-        """Start a test: fresh seeds, no handles, no callables of the test before."""
+        """Start a test: fresh seeds, no handles, no callables of the test before. Travels with the next request."""
         self._callables.clear()
-        self.request("begin", seed, list(forbidden))
+        self._forbidden, self._received, self._reading = forbidden, 0, 0.0
+        self._begin = (seed, list(forbidden))
 
-    def _failure(self, status: Any, detail: Any) -> BaseException:
+    def _decode(self, frame: Frame) -> Any:
+        """Decode what came from the student's side. Raises WireError, or SandboxEnd when a test has had enough."""
+        started = time.process_time()
+        self._received += len(frame)
+        if self._received <= MAX_RECEIVED and self._reading <= MAX_READING:
+            value = wire.decode(frame, self._resolve)
+            self._reading += time.process_time() - started
+            return value
+        self.transport.end()
+        raise SandboxEnd(Verdict.OUTPUT, "it returned more than a test may take")
+
+    def _failure(self, status: str, detail: Any) -> BaseException:
         local = self.transport.agent.exception if isinstance(self.transport, LocalTransport) else None
-        if status == "forbidden":
-            return SandboxEnd(Verdict.FORBIDDEN, f"it calls {str(detail)[:100]}, which this exercise asks you to write")
-        if status in ("memory", "output"):
-            return SandboxEnd(Verdict(status), str(detail)[:300])
+        if status == "forbidden" and detail in self._forbidden:
+            return SandboxEnd(Verdict.FORBIDDEN, f"it calls {detail}, which this exercise asks you to write")
+        if status in _USED_UP:
+            return SandboxEnd(Verdict(status), str(detail) if local is not None else _USED_UP[status])
         if status != "error" or type(detail) is not dict:
             raise wire.WireError("an unknown status")
         if local is not None:
@@ -177,7 +211,7 @@ class Link:
         raise wire.WireError("an unknown tag")
 
     def _serve(self, frame: Frame) -> bytes:
-        message = wire.decode(frame, self._resolve)
+        message = self._decode(frame)
         if type(message) is not tuple or len(message) != 5 or message[1] != "callback" or self._depth >= MAX_NESTING:
             raise wire.WireError("a callback is malformed")
         number, _, name, args, kwargs = message
@@ -315,8 +349,13 @@ def student_error(detail: dict[str, Any]) -> BaseException:
     assert isinstance(error, StudentError)
     error.names = tuple(str(name)[:100] for name in names[:20])
     error.text = text[:4096]
-    error.frames = tuple((int(line), str(name)[:100], str(code)[:200]) for line, name, code in frames[:20])
+    error.frames = tuple(_frame(*frame) for frame in frames[:20])
     return error
+
+
+def _frame(line: Any, name: Any, code: Any) -> tuple[int, str, str]:
+    known = type(line) is int and 0 < line <= MAX_LINE
+    return line if known else 0, str(name)[:100], str(code)[:200]
 
 
 def _attributes(function: Callable[..., Any]) -> list[Any]:

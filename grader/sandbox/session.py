@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+import select
 import signal
 import socket
 import struct
@@ -29,8 +30,9 @@ from grader.sandbox.proxy import SandboxEnd
 from grader.verdict import Verdict
 
 TICK = 0.05
+"""Seconds between two looks at a child that is silent."""
 IDLE_LIMIT = 3.0
-"""Seconds of wall time a child may do nothing at all, not even be runnable, while it owes an answer."""
+"""Seconds of wall time a child may do nothing, not even be runnable, while it owes answers: in sum during one test."""
 WALL_FACTOR = 30
 """Wall limit over CPU limit: a last resort, far beyond what a loaded machine needs."""
 START_LIMIT = 120.0
@@ -192,7 +194,10 @@ class Supervisor:
         """End the child and what it left behind, and say how it ended. Raises SandboxBroken."""
         with suppress(OSError):
             self._control.send(b'{"do": "end"}')
-        ended: dict[str, Any] = json.loads(_listen(self._control))
+        answer = _listen(self._control)
+        if answer[:1] != b"{":  # a sentence that says what went wrong
+            raise SandboxBroken(answer.decode(errors="replace"))
+        ended: dict[str, Any] = json.loads(answer)
         self.cpu_seconds += ended["cpu"]
         self.strays += int(ended["strays"])
         return ended
@@ -212,7 +217,10 @@ class Child:
 
     def __init__(self, supervisor: Supervisor, data: socket.socket, pid: int) -> None:
         self._supervisor, self._data, self._pid = supervisor, data, pid
-        self._data.settimeout(TICK)
+        # The kernel's own time limit: Python's would cost one more system call for each message.
+        self._data.settimeout(None)
+        for option in (socket.SO_RCVTIMEO, socket.SO_SNDTIMEO):
+            self._data.setsockopt(socket.SOL_SOCKET, option, struct.pack("ll", 0, int(TICK * 1e6)))
         self._clock = (~pid << 3) | 2  # the kernel's id for the CPU clock of another process
         self.alive = True
         self.start_budget(float("inf"))
@@ -222,11 +230,12 @@ class Child:
         self._budget = cpu_seconds
         self._cpu_start = self._cpu()
         self._wall_start = time.monotonic()
-        self._busy_at, self._last_cpu = self._wall_start, self._cpu_start
+        self._idle, self._checked_at, self._last_cpu = 0.0, self._wall_start, self._cpu_start
 
     def exchange(self, request: bytes, serve: CallBack) -> Frame:
         """Send one request, serve callbacks, give the reply. Raises SandboxEnd; then the child is over."""
         try:
+            self._resume()
             self._send(b"Q", request)
             while True:
                 kind, frame = self._receive()
@@ -234,7 +243,9 @@ class Child:
                     return frame
                 if kind != b"C":
                     raise wire.WireError("an unknown kind of frame")
-                self._send(b"A", serve(frame))
+                answer = serve(frame)
+                self._resume()
+                self._send(b"A", answer)
         except wire.WireError:
             self.end()
             raise SandboxEnd(Verdict.PROTOCOL, "its answer did not follow the protocol") from None
@@ -260,7 +271,7 @@ class Child:
         while view:
             try:
                 view = view[self._data.send(view) :]
-            except TimeoutError:
+            except BlockingIOError:
                 self._check_budget()
             except OSError:
                 self._lost()
@@ -268,6 +279,7 @@ class Child:
     def _receive(self) -> tuple[bytes, Frame]:
         first = self._some(1 << 16)
         while len(first) < 1 + wire.PREFIX.size:
+            self._check_now_and_then()
             first += self._some(1 << 16)
         lengths = wire.PREFIX.unpack_from(first, 1)
         wire.check_lengths(*lengths)
@@ -282,7 +294,7 @@ class Child:
         while True:
             try:
                 data = self._data.recv(count)
-            except TimeoutError:
+            except BlockingIOError:
                 self._check_budget()
                 continue
             except OSError:
@@ -296,9 +308,10 @@ class Child:
         received[: len(first)] = first
         view = memoryview(received)[len(first) :]
         while view:
+            self._check_now_and_then()
             try:
                 size = self._data.recv_into(view)
-            except TimeoutError:
+            except BlockingIOError:
                 self._check_budget()
                 continue
             if not size:
@@ -308,13 +321,29 @@ class Child:
 
     # -- limits ----------------------------------------------------------------------------------------------------
 
+    def _resume(self) -> None:
+        """Go on after time that was this side's own: the child is not to be blamed for it."""
+        self._checked_at, self._last_cpu = time.monotonic(), self._cpu()
+        self._check_limits(self._checked_at, self._last_cpu)
+
+    def _check_now_and_then(self) -> None:
+        """Check while an answer comes in drops, so that no wait for one ever runs out."""
+        if time.monotonic() - self._checked_at > TICK:
+            self._check_budget()
+
     def _check_budget(self) -> None:
         now, cpu = time.monotonic(), self._cpu()
+        rested = (now - self._checked_at) - (cpu - self._last_cpu)
+        # a child that wrote more than the socket holds waits for this side
+        if rested > 0 and not self._is_runnable() and not select.select([self._data], [], [], 0)[0]:
+            self._idle += rested
+        self._checked_at, self._last_cpu = now, cpu
+        self._check_limits(now, cpu)
+
+    def _check_limits(self, now: float, cpu: float) -> None:
         if cpu - self._cpu_start > self._budget:
             self._stop(f"it used more than {self._budget:g} s of computing time")
-        if cpu > self._last_cpu or self._is_runnable():
-            self._busy_at, self._last_cpu = now, cpu
-        elif now - self._busy_at > IDLE_LIMIT:
+        if self._idle > IDLE_LIMIT:
             self._stop("it waits for something that never comes")
         if now - self._wall_start > max(60.0, WALL_FACTOR * self._budget):
             self._stop(f"it did not finish, though it may use {self._budget:g} s of computing time")
@@ -330,11 +359,13 @@ class Child:
             return 0.0
 
     def _is_runnable(self) -> bool:
+        return any(self._state(task) in (b"R", b"D") for task in Path(f"/proc/{self._pid}/task").glob("*/stat"))
+
+    def _state(self, task: Path) -> bytes:
         try:
-            stat = Path(f"/proc/{self._pid}/stat").read_bytes()
-        except OSError:
-            return False
-        return stat.rpartition(b")")[2].split()[0] in (b"R", b"D")
+            return task.read_bytes().rpartition(b")")[2].split()[0]
+        except OSError:  # the thread has ended
+            return b""
 
     def _lost(self) -> None:
         """The child closed its socket: find out why it ended, and say so."""
@@ -345,5 +376,7 @@ class Child:
         if -code == signal.SIGXFSZ:
             raise SandboxEnd(Verdict.OUTPUT, "it wrote a larger file than it may")
         if code < 0 and -code != signal.SIGKILL:
-            raise SandboxEnd(Verdict.CRASHED, f"its process crashed ({signal.Signals(-code).name})")
+            known = -code in signal.valid_signals() and -code < signal.SIGRTMIN
+            name = signal.Signals(-code).name if known else f"signal {-code}"
+            raise SandboxEnd(Verdict.CRASHED, f"its process crashed ({name})")
         raise SandboxEnd(Verdict.CRASHED, "its process ended before it answered")

@@ -8,8 +8,9 @@ Composite values are JSON lists that begin with a tag; tensors and bytes travel 
 from __future__ import annotations
 
 import json
+import math
 import struct
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable, Sequence
 from typing import Any
 
 import numpy as np
@@ -24,6 +25,12 @@ MAX_CONTAINERS = 100_000
 MAX_ELEMENTS = 1_000_000
 MAX_DEPTH = 40
 MAX_DIMS = 8
+MAX_SIZE = 1 << 31
+MAX_STRIDES = 1 << 58
+MAX_KEYS = 65_536
+"""Keys of dictionaries and members of sets in one frame, texts and bytes aside: Python salts the hashes of those alone,
+and with chosen numbers each insertion can be made to meet all earlier ones."""
+MAX_SAME_HASH = 64
 
 TORCH_DTYPES: dict[str, torch.dtype] = {
     name: getattr(torch, name)
@@ -120,11 +127,13 @@ def _encode(value: Any, buffers: list[bytes], opaque: Opaque, depth: int) -> Any
     if kind is list or kind is tuple:
         return _encode_items("l" if kind is list else "t", value, buffers, opaque, depth)
     if kind is np.ndarray and value.dtype.name in NUMPY_DTYPES:
+        _check_shape(value.shape)
         # tobytes is C order whatever the strides were; astype makes a foreign byte order native
         buffers.append(value.astype(value.dtype.newbyteorder("="), copy=False).tobytes())
         return ["A", value.dtype.name, list(value.shape)]
     if isinstance(value, dict) and _is_plain_dict(kind):
         items = [part for item in value.items() for part in item]
+        _check_count(items[::2])
         return _encode_items("d", items, buffers, opaque, depth)
     return _encode_rare(value, kind, buffers, opaque, depth)
 
@@ -139,6 +148,7 @@ def _encode_tensor(tensor: torch.Tensor, buffers: list[bytes], opaque: Opaque) -
     name = _TORCH_NAMES.get(tensor.dtype)
     if name is None or tensor.layout is not torch.strided or tensor.device.type != "cpu" or tensor.is_nested:
         return opaque(tensor)
+    _check_shape(tensor.shape)
     plain = tensor.detach().resolve_conj().resolve_neg().contiguous()
     buffers.append((plain.view(torch.int16) if name == "bfloat16" else plain).numpy().tobytes())
     return ["T", name, list(tensor.shape)]
@@ -149,7 +159,8 @@ def _encode_rare(value: Any, kind: type, buffers: list[bytes], opaque: Opaque, d
         buffers.append(bytes(value))
         return ["b", len(value)]
     if kind is set or kind is frozenset:
-        return _encode_items("s", list(value), buffers, opaque, depth)
+        _check_count(value)
+        return _encode_items("s" if kind is set else "f", list(value), buffers, opaque, depth)
     if kind is complex:
         return ["c", value.real, value.imag]
     if kind is torch.Size or kind is range or (isinstance(value, tuple) and hasattr(kind, "_fields")):
@@ -165,6 +176,20 @@ def _encode_rare(value: Any, kind: type, buffers: list[bytes], opaque: Opaque, d
     return opaque(value)
 
 
+def _check_shape(shape: Sequence[int]) -> None:
+    if len(shape) > MAX_DIMS or any(size >= MAX_SIZE for size in shape):
+        raise TooLarge(f"a tensor of {len(shape)} dimensions; {MAX_DIMS} at most may cross")
+
+
+def _check_count(keys: Collection[Any]) -> None:
+    if len(keys) > MAX_KEYS and len(_unsalted(keys)) > MAX_KEYS:
+        raise TooLarge(f"a dictionary or set of more than {MAX_KEYS} keys that are not texts")
+
+
+def _unsalted(keys: Iterable[Any]) -> list[Any]:
+    return [key for key in keys if type(key) is not str and type(key) is not bytes]
+
+
 def _is_plain_dict(kind: type) -> bool:
     # OrderedDict, defaultdict and Counter are dictionaries in all that a test compares; a student's subclass is not.
     return kind is dict or kind.__module__ == "collections"
@@ -176,6 +201,7 @@ def _is_plain_dict(kind: type) -> bool:
 class _Reader:
     def __init__(self, body: memoryview, resolve: Resolve) -> None:
         self._body, self._at, self._resolve = body, 0, resolve
+        self._keys = 0
 
     def finish(self) -> None:
         if self._at != len(self._body):
@@ -208,22 +234,33 @@ class _Reader:
         return tuple(self.items(node, depth))
 
     def set_(self, node: list[Any], depth: int) -> set[Any]:
-        try:
-            return set(self.items(node, depth))
-        except TypeError:
-            raise WireError("a set holds what cannot be hashed") from None
+        return set(self._hashed(self.items(node, depth)))
+
+    def frozenset_(self, node: list[Any], depth: int) -> frozenset[Any]:
+        return frozenset(self._hashed(self.items(node, depth)))
 
     def dict_(self, node: list[Any], depth: int) -> dict[Any, Any]:
         parts = self.items(node, depth)
         if len(parts) % 2:
             raise WireError("a dictionary has a key without a value")
-        try:
-            result = dict(zip(parts[::2], parts[1::2], strict=True))
-        except TypeError:
-            raise WireError("a dictionary's key cannot be hashed") from None
+        result = dict(zip(self._hashed(parts[::2]), parts[1::2], strict=True))
         if len(result) != len(parts) // 2:
             raise WireError("a dictionary has the same key twice")
         return result
+
+    def _hashed(self, keys: list[Any]) -> list[Any]:
+        """Give the keys if a hash table of them is cheap to build."""
+        risky = _unsalted(keys)
+        self._keys += len(risky)
+        if self._keys > MAX_KEYS:
+            raise WireError("a frame has more keys than allowed")
+        try:
+            hashes = sorted(map(hash, risky))
+        except TypeError:
+            raise WireError("a key cannot be hashed") from None
+        if any(map(int.__eq__, hashes, hashes[MAX_SAME_HASH:])):
+            raise WireError("many keys have the same hash")
+        return keys
 
     def bytes_(self, node: list[Any], depth: int) -> bytes:
         return bytes(self.take(_natural(node, 1)))
@@ -249,7 +286,7 @@ class _Reader:
         raw = bytearray(self.take(count * _TORCH_SIZES[name]))
         dtype = TORCH_DTYPES[name]
         if not count:
-            return torch.empty(shape, dtype=dtype)
+            return torch.empty(shape, dtype=dtype)  # frombuffer refuses an empty buffer
         if name == "bool":  # a byte that is neither 0 nor 1 is undefined behaviour in a bool tensor
             return (torch.frombuffer(raw, dtype=torch.uint8) != 0).reshape(shape)
         return torch.frombuffer(raw, dtype=dtype).reshape(shape)
@@ -271,9 +308,11 @@ class _Reader:
             raise WireError("a tensor has too many dimensions")
         count = 1
         for size in shape:
-            if type(size) is not int or not 0 <= size < 1 << 31:
+            if type(size) is not int or not 0 <= size < MAX_SIZE:
                 raise WireError("a tensor's shape is malformed")
             count *= size
+        if math.prod(max(size, 1) for size in shape) > MAX_STRIDES:  # torch and numpy count strides beside a size of 0
+            raise WireError("a tensor's shape is malformed")
         return node[1], shape, count
 
 
@@ -281,6 +320,7 @@ _READERS: dict[str, Callable[[_Reader, list[Any], int], Any]] = {
     "l": _Reader.list_,
     "t": _Reader.tuple_,
     "s": _Reader.set_,
+    "f": _Reader.frozenset_,
     "d": _Reader.dict_,
     "b": _Reader.bytes_,
     "c": _Reader.complex_,

@@ -19,6 +19,7 @@ from typing import Any, NoReturn
 
 from grader.sandbox import wire
 from grader.sandbox.agent import Agent, Frame
+from grader.sandbox.pages import join_pages, refuse_shared_memory
 from grader.sandbox.policy import Plan, PolicyError, Room, enter_child, enter_supervisor
 from grader.sandbox.policy.process import end_all
 from grader.sandbox.prewarm import prewarm
@@ -40,6 +41,8 @@ def main(control_fd: int, course_path: str) -> NoReturn:
     control = socket.socket(fileno=control_fd)
     gc.collect()
     gc.freeze()  # a collection in a child would touch, and so copy, every page
+    join_pages()
+    refuse_shared_memory()
     control.send(b"ready")
     while True:
         message, fds, _, _ = socket.recv_fds(control, MESSAGE, 1)
@@ -139,19 +142,23 @@ def _converse(data: socket.socket, agent: Agent) -> None:
 
 
 def _receive(data: socket.socket) -> tuple[bytes, Frame]:
-    head = _exactly(data, 1 + wire.PREFIX.size)
-    length = sum(wire.PREFIX.unpack_from(head, 1))
-    return bytes(head[:1]), head[1:] + _exactly(data, length)
+    # The controller sends one frame and waits, so the first read nearly always has the whole of it.
+    received = _some(data)
+    while len(received) < 1 + wire.PREFIX.size:
+        received += _some(data)
+    missing = 1 + wire.PREFIX.size + sum(wire.PREFIX.unpack_from(received, 1)) - len(received)
+    parts = [received]
+    while missing:
+        parts.append(_some(data))
+        missing -= len(parts[-1])
+    whole = b"".join(parts)
+    return whole[:1], memoryview(whole)[1:]
 
 
-def _exactly(data: socket.socket, count: int) -> bytearray:
-    received = bytearray(count)
-    view = memoryview(received)
-    while view:
-        size = data.recv_into(view)
-        if not size:
-            os._exit(0)
-        view = view[size:]
+def _some(data: socket.socket) -> bytes:
+    received = data.recv(1 << 18)
+    if not received:
+        os._exit(0)
     return received
 
 

@@ -76,7 +76,8 @@ def begin_test(link: Link, item: pytest.Item, chapter: Chapter | None, secret: s
     forbidden: tuple[str, ...] = ()
     if chapter is not None and mark is not None:
         forbidden = next((e.forbidden for e in chapter.exercises if e.name == mark.args[0]), ())
-    link.begin(seed_of(secret, item.name), forbidden)
+    # a seed of its own: from the one of `rng` the student's process could foresee every input
+    link.begin(seed_of(secret, f"agent {item.name}"), forbidden)
 
 
 def load_student_module(file: Path) -> types.ModuleType:

@@ -11,7 +11,6 @@ import pytest
 
 from grader.course import Chapter, CourseError, read_chapter
 from grader.sandbox.proxy import SandboxEnd, StudentError
-from grader.testing.compare import SuiteMistake
 from grader.verdict import Verdict
 
 
@@ -84,11 +83,10 @@ def judge(error: BaseException | None, exercise: str, chapter: Chapter | None) -
     if isinstance(error, StudentError):
         # the text may quote a hidden input, so the student hears the kind and the line; the instructor has the text
         return Judgement(Verdict.ERROR, describe(error), f"{error.names[:1]} {error}")
-    if isinstance(error, SuiteMistake):
-        return Judgement(Verdict.INFRA, "the test itself is at fault", str(error))
     if isinstance(error, (AssertionError, pytest.fail.Exception)):
         return Judgement(Verdict.WRONG, "", str(error))
-    # The reference passes, so what broke the test is a value that the student returned.
+    # The reference passes, so what broke the test is a value that the student returned: even a SuiteMistake, whose
+    # expectation may have been computed from another value of the student's.
     return Judgement(Verdict.WRONG, "", f"{type(error).__name__}: {error}")
 
 
@@ -96,7 +94,8 @@ def describe(error: StudentError, quote: bool = False) -> str:
     """Give one sentence for an exception of the student's code; `quote` its words only where no test is involved."""
     name = type(error).__name__
     text = " ".join(error.text.split())[:300]
-    place = f" in line {error.frames[-1][0]}" if error.frames else ""
+    line = error.frames[-1][0] if error.frames else 0
+    place = f" in line {line}" if line else ""
     return f"it raises {name}{place}: {text}" if text and quote else f"it raises {name}{place}"
 
 

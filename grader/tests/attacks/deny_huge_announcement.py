@@ -1,0 +1,26 @@
+# Announces an answer of eight gigabytes.
+# 01_numbers: double protocol, mean passed
+# Stopped by: a length is checked before a byte is allocated.
+import os
+import stat
+import sys
+
+from grader.sandbox import wire
+
+WIRE = next(fd for fd in range(3, 128) if stat.S_ISSOCK(os.fstat(fd).st_mode))
+
+
+def number():
+    caller = sys._getframe()
+    while caller.f_code.co_name != "handle":
+        caller = caller.f_back
+    return caller.f_locals["number"]
+
+
+def say(*answer):
+    os.write(WIRE, b"R" + wire.encode(answer, None))
+
+
+def double(x):
+    os.write(WIRE, b"R" + b"\xff" * 8)
+    os.read(WIRE, 1)

@@ -1,0 +1,5 @@
+# Returns more bytes than may cross.
+# 02_shapes: rows_sum_to_one output, Counter output
+# Stopped by: the codec's limit.
+def rows_sum_to_one(x):
+    return torch.zeros(9 << 20, dtype=torch.float64)

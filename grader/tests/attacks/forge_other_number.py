@@ -1,0 +1,26 @@
+# Answers a call with the number of another request.
+# 01_numbers: double protocol, mean passed
+# Stopped by: every reply carries the number of its request.
+import os
+import stat
+import sys
+
+from grader.sandbox import wire
+
+WIRE = next(fd for fd in range(3, 128) if stat.S_ISSOCK(os.fstat(fd).st_mode))
+
+
+def number():
+    caller = sys._getframe()
+    while caller.f_code.co_name != "handle":
+        caller = caller.f_back
+    return caller.f_locals["number"]
+
+
+def say(*answer):
+    os.write(WIRE, b"R" + wire.encode(answer, None))
+
+
+def double(x):
+    say(number() + 1, "ok", x + x, [])
+    os.read(WIRE, 1)

@@ -1,0 +1,32 @@
+# Writes a pickle that runs a command where a frame should be.
+# 01_numbers: double protocol, mean passed
+# Stopped by: nothing of a student's is ever unpickled; a frame is JSON and raw buffers.
+import os
+import stat
+import sys
+
+from grader.sandbox import wire
+
+WIRE = next(fd for fd in range(3, 128) if stat.S_ISSOCK(os.fstat(fd).st_mode))
+
+
+def number():
+    caller = sys._getframe()
+    while caller.f_code.co_name != "handle":
+        caller = caller.f_back
+    return caller.f_locals["number"]
+
+
+def say(*answer):
+    os.write(WIRE, b"R" + wire.encode(answer, None))
+
+
+class Payload:
+    def __reduce__(self):
+        return os.system, ("touch @FOLDER@/pickled",)
+
+
+def double(x):
+    data = sys.modules["pickle"].dumps(Payload())
+    os.write(WIRE, b"R" + wire.PREFIX.pack(len(data), 0) + data)
+    os.read(WIRE, 1)

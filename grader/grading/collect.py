@@ -14,7 +14,7 @@ import stat
 import sys
 import tarfile
 import zipfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
@@ -29,7 +29,7 @@ if sys.platform != "win32":
 MAX_FILE = 5 << 20
 MAX_ARCHIVE = 50 << 20
 MAX_MEMBERS = 20_000
-ARCHIVE_MEMORY = 512 << 20
+ARCHIVE_MEMORY = 256 << 20
 ARCHIVE_SECONDS = 10
 """What reading one archive may take: bytes of memory, seconds of CPU."""
 ARCHIVES = (".zip", ".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tar.xz")
@@ -192,7 +192,7 @@ def _limited(data: bytes, name: str) -> bytes:
 # -- archives ------------------------------------------------------------------------------------------------------
 
 
-def _group(members: Iterator[tuple[str, str, bytes]]) -> dict[str, dict[str, bytes]]:
+def _group(members: Iterable[tuple[str, str, bytes]]) -> dict[str, dict[str, bytes]]:
     found: dict[str, dict[str, bytes]] = {}
     for chapter, path, content in members:
         files = found.setdefault(chapter, {})

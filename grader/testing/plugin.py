@@ -125,10 +125,12 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 
 
 def _prepare_hypothesis(items: list[pytest.Item], grading: bool, config: pytest.Config) -> None:
-    from hypothesis import HealthCheck, Phase, seed, settings
+    from hypothesis import HealthCheck, Phase, Verbosity, seed, settings
 
     # Shrinking while grading made a failing submission seven times dearer than a right one; at the desk it teaches.
     phases = (Phase.explicit, Phase.generate) if grading else (Phase.explicit, Phase.generate, Phase.shrink)
+    # while grading nobody reads the falsifying example, and formatting it costs as much as the test
+    verbosity = Verbosity.quiet if grading else Verbosity.normal
     secret = config.stash[PROVIDER].secret
     for item in items:
         test = getattr(item, "obj", None)
@@ -136,7 +138,13 @@ def _prepare_hypothesis(items: list[pytest.Item], grading: bool, config: pytest.
             inner: Any = getattr(test, "__func__", test)
             chosen = getattr(inner, "_hypothesis_internal_use_settings", None) or settings.default
             inner._hypothesis_internal_use_settings = settings(
-                chosen, deadline=None, database=None, phases=phases, suppress_health_check=list(HealthCheck)
+                chosen,
+                deadline=None,
+                database=None,
+                phases=phases,
+                suppress_health_check=list(HealthCheck),
+                verbosity=verbosity,
+                report_multiple_bugs=False,
             )
             seed(seed_of(secret, item.name))(inner)
 

@@ -3,6 +3,8 @@
 # Stopped by: sparse, empty, quantised and foreign tensors stay behind or differ in type.
 import itertools
 
+import torch
+
 kinds = itertools.cycle(
     [
         lambda x: x.to_sparse(),

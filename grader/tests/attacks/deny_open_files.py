@@ -1,7 +1,9 @@
 # Opens files until no more can be opened.
 # 01_numbers: double error, mean passed
 # Stopped by: the limit on open files.
+import os
+
+
 def double(x):
-    kept = []
     while True:
-        kept.append(open("/dev/zero"))
+        os.open("/dev/zero", os.O_RDONLY)

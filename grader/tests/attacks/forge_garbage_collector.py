@@ -3,6 +3,8 @@
 # Stopped by: no expected value ever enters the student's process.
 import gc
 
+import torch
+
 
 def rows_sum_to_one(x):
     for thing in gc.get_objects():

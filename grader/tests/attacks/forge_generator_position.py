@@ -3,6 +3,8 @@
 # Stopped by: a state that comes back is checked beyond what torch checks.
 import struct
 
+import torch
+
 
 def noise(generator):
     state = bytearray(generator.get_state().numpy().tobytes())

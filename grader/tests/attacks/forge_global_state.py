@@ -8,6 +8,7 @@ import sys
 import warnings
 
 import numpy
+import torch
 
 torch.set_default_dtype(torch.float16)
 torch.manual_seed(0)

@@ -1,6 +1,9 @@
 # Returns a tensor that answers every comparison with yes.
-# 02_shapes: rows_sum_to_one wrong, Counter wrong
+# 02_shapes: rows_sum_to_one wrong, Counter wrong 3.6
 # Stopped by: only plain tensors cross by value; another type is an object that stays behind.
+import torch
+
+
 class Lying(torch.Tensor):
     @classmethod
     def __torch_function__(cls, function, types, args=(), kwargs=None):

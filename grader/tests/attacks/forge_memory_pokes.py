@@ -5,7 +5,7 @@ import ctypes
 import sys
 
 DIGITS = sys.getsizeof(0) - 4
-for number in (123, 124, 125):
+for number in (201, 203):
     ctypes.c_uint32.from_address(id(number) + DIGITS).value = 0
 
 

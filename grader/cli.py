@@ -170,15 +170,17 @@ def _add_build(commands: Commands) -> None:
 
 def _build(options: argparse.Namespace) -> int:
     from grader.authoring.build import build, stale
+    from grader.authoring.readme import refresh
 
     course = _course(options)
     chapters = [course.chapter(name).name for name in options.chapter] or None
     if options.check:
-        sentences = stale(course, chapters)
+        sentences = [*stale(course, chapters), *refresh(course, write=False)]
         print("\n".join(sentences) or "Everything is up to date.")
         return EXIT_FAILED if sentences else EXIT_FINE
     for change in build(course, chapters, options.nbgrader, options.force):
         print(change.sentence)
+    print("\n".join(refresh(course)) or "README.md is up to date.")
     return EXIT_FINE
 
 

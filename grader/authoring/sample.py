@@ -14,7 +14,7 @@ from grader.course import Chapter
 from grader.testing.misconceptions import load_misconceptions
 
 STUDENTS = (
-    *("ada", "alan", "barbara", "claude", "donald", "dorothy", "edsger", "emmy", "frances", "george", "grace"),
+    *("ada", "alan", "barbara", "cleve", "donald", "dorothy", "edsger", "emmy", "frances", "george", "grace"),
     *("hedy", "ivan", "jean", "john", "karen", "katherine", "kurt", "leonhard", "lynn", "margaret", "maryam"),
     *("niklaus", "noether", "peter", "radia", "rozsa", "sofia", "srinivasa", "stephen", "tony", "vera"),
 )

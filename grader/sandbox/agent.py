@@ -62,6 +62,7 @@ class Agent:
 
     def handle(self, frame: Frame, call_back: CallBack) -> bytes:
         """Give the reply to one request; never raises but for what must stop the process itself."""
+        self.exception = None  # its frames hold whatever the student's functions had in their hands
         outer, self._call_back = self._call_back, call_back
         generators, self._generators = self._generators, []
         number = -1
@@ -94,7 +95,7 @@ class Agent:
         sys.modules[name] = module
         self.module = module
         with self._printed:
-            exec(compile(text, file, "exec"), module.__dict__)
+            exec(_compiled(text, file), module.__dict__)
 
     def _on_source(self, kind: str, source: bytes) -> str:
         return notebook_source(source) if kind == "ipynb" else decode_source(source)
@@ -350,6 +351,13 @@ def decode_source(source: bytes) -> str:
     if "\0" in text:
         raise SyntaxError("the file holds NUL bytes, so it is not a Python file; save it as UTF-8 text")
     return text.replace("\r\n", "\n").replace("\r", "\n")
+
+
+def _compiled(text: str, file: str) -> types.CodeType:
+    try:
+        return compile(text, file, "exec")
+    except (MemoryError, RecursionError):  # the compiler's own stack is full; which of the two depends on the version
+        raise SyntaxError("an expression is nested too deeply for Python to read; make it simpler") from None
 
 
 def notebook_source(source: bytes) -> str:

@@ -83,7 +83,6 @@ class LocalTransport:
         self.agent = agent
 
     def exchange(self, request: bytes, serve: CallBack) -> Frame:
-        self.agent.exception = None
         return self.agent.handle(request, serve)
 
     def end(self) -> None:

@@ -159,9 +159,9 @@ def deep_parentheses(folder: Path, right: str) -> None:
     put(folder, right + "\nX = " + "(" * 100_000 + ")" * 100_000)
 
 
-@expect("memory")
+@expect("error")
 def deep_signs(folder: Path, right: str) -> None:
-    """A hundred thousand minus signs: the parser's own stack is full, which Python calls a lack of memory."""
+    """A hundred thousand minus signs: the parser's own stack is full."""
     put(folder, right + "\nX = " + "-" * 100_000 + "1")
 
 

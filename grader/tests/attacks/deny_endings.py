@@ -1,8 +1,7 @@
 # Hangs in everything that runs when a process or an object ends.
-# 01_numbers: double wrong, mean passed
-# Stopped by: the child is ended by a signal; nobody asks for a repr.
+# 01_numbers: double timeout, mean passed
+# Stopped by: the child is ended by a signal; what an object's end takes is counted.
 import atexit
-import threading
 
 
 def hang(*args):
@@ -15,7 +14,6 @@ class Sticky:
 
 
 atexit.register(hang)
-threading._register_atexit(hang)
 
 
 def double(x):

@@ -1,5 +1,5 @@
 # Fills the memory with one tensor.
-# 02_shapes: rows_sum_to_one memory, Counter memory
+# 02_shapes: rows_sum_to_one memory, Counter memory 3.6
 # Stopped by: the limit on address space.
 import torch
 

@@ -1,14 +1,16 @@
-# Recurses without end in C, until the stack runs into something.
+# Recurses through C on a small stack until it runs into something.
 # 01_numbers: double crashed, mean passed
 # Stopped by: it is the student's process that crashes; the next test gets a fresh one.
-import functools
-import sys
+import threading
+
+
+def deeper(x):
+    return sorted([x], key=deeper)
 
 
 def double(x):
-    sys.setrecursionlimit(10**9)
-    call = double
-    for _ in range(10**6):
-        call = functools.partial(call)
-        call = functools.partial(call.__call__)
-    return call(x)
+    threading.stack_size(32 << 10)
+    thread = threading.Thread(target=deeper, args=(x,))
+    thread.start()
+    thread.join()
+    return 2 * x

@@ -1,34 +1,10 @@
 # Sends the hidden input as the name of a function that it claims to have called.
 # 01_numbers: double passed, mean protocol
 # Stopped by: only a name that this exercise forbids is accepted.
-import os
-import stat
-import sys
+from grader.sandbox.agent import Agent
 
-from grader.sandbox import wire
-
-
-def is_socket(fd):
-    try:
-        return stat.S_ISSOCK(os.fstat(fd).st_mode)
-    except OSError:
-        return False
-
-
-WIRE = next(filter(is_socket, range(3, 128)))
-
-
-def number():
-    caller = sys._getframe()
-    while caller.f_code.co_name != "handle":
-        caller = caller.f_back
-    return caller.f_locals["number"]
-
-
-def say(*answer):
-    os.write(WIRE, b"R" + wire.encode(answer, None))
+Agent._failure = lambda self, error: ("forbidden", str(error))
 
 
 def mean(xs):
-    say(number(), "forbidden", f"LEAK {xs}")
-    os.read(WIRE, 1)
+    raise RuntimeError(f"LEAK {xs}")

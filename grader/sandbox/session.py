@@ -36,6 +36,8 @@ IDLE_LIMIT = 3.0
 WALL_FACTOR = 30
 """Wall limit over CPU limit: a last resort, far beyond what a loaded machine needs."""
 START_LIMIT = 120.0
+RENEW_AFTER = 1000
+"""Supervisors of one warm process: all of them share its layout of addresses, so it is started afresh now and then."""
 CLEAN_ENVIRONMENT = {
     **dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"), "1"),
     # the order of sets of strings must not change from run to run
@@ -67,10 +69,12 @@ class Zygote:
         os.chmod(self._scratch.name, 0o711)  # a child of another user passes through, and lists nothing
         self._process: subprocess.Popen[bytes] | None = None
         self._control: socket.socket | None = None
+        self._supervisors = 0
 
     def supervisor(self) -> Supervisor:
         """Start the supervisor of one submission. Raises SandboxBroken."""
         control = self._started()
+        self._supervisors += 1
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         scratch = tempfile.mkdtemp(dir=self._scratch.name)
         os.chmod(scratch, 0o700)
@@ -93,17 +97,21 @@ class Zygote:
 
     def close(self) -> None:
         """End the warm process and all that it forked."""
+        self._end()
+        self._scratch.cleanup()
+
+    def _end(self) -> None:
         if self._control is not None:
             self._control.close()
         if self._process is not None:
             self._process.kill()
-            self._process.wait()
+            self._process.communicate()  # waits, and closes the pipe
         self._process = self._control = None
-        self._scratch.cleanup()
+        self._supervisors = 0
 
     def _started(self) -> socket.socket:
-        if self._process is not None and self._process.poll() is not None:
-            self._process = None
+        if self._supervisors >= RENEW_AFTER or (self._process is not None and self._process.poll() is not None):
+            self._end()
         if self._process is None:
             self._start()
         assert self._control is not None

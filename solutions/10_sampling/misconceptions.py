@@ -150,7 +150,10 @@ def empties_the_row(logits, p):
     return _by_rank(logits, p, lambda probs: probs.cumsum(-1) - probs >= p)
 
 
-@misconception("top_p_filter", "Removed logits are set to 0; a logit of 0 still has probability. Use minus infinity.")
+@misconception(
+    "top_p_filter",
+    "What lies outside the nucleus is set to 0, which is a logit like any other; set it to minus infinity.",
+)
 def top_p_fills_with_zero(logits, p):
     kept = reference.top_p_filter(logits, p)
     return kept.masked_fill(kept == -INF, 0.0)

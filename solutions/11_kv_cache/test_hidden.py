@@ -402,7 +402,7 @@ def test_masked_tokens_do_not_matter(exercises, rng):
 
 @exercise("attend_step")
 def test_rows_of_different_lengths(exercises, rng):
-    """Left-padded rows with their own positions equal rows run alone, also when decoding."""
+    """Left-padded rows with their own positions equal rows run alone."""
     lengths, T, weights = [5, 2, 3], 5, weights_of(rng, 10, 4, 2, 6)
     tokens = [rng.normal(1, n + 3, 10) for n in lengths]
     x = torch.cat([torch.cat([rng.normal(1, T - n, 10), row], 1) for n, row in zip(lengths, tokens, strict=True)])

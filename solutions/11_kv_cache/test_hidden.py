@@ -1154,7 +1154,7 @@ def test_dropped_contents_come_back_new(exercises):
 @exercise("PrefixCache")
 @pytest.mark.parametrize("blocks", [[], ["a"], ["a", "b", "c"]], ids=len)
 def test_one_object_a_block(exercises, blocks):
-    """Another number of objects than full blocks raises ValueError and changes nothing."""
+    """Another number of objects than full blocks raises ValueError, changes nothing."""
     cache = exercises.PrefixCache(2, 8)
     cache.insert([1, 2], ["kept"])
     with pytest.raises(ValueError):

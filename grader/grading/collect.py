@@ -208,7 +208,11 @@ def _read_apart(place: Path, known: list[str], chapter: Chapter | None) -> list[
 
     A hostile header can make them allocate gigabytes, or search for hours. Raises Rejected.
     """
-    if place.stat().st_size > MAX_ARCHIVE:
+    if not place.is_file():
+        raise Rejected(f"{place.name} is not a regular file; hand in the archive itself.")
+    with place.open("rb") as file:  # a file that may not be read is no damaged archive
+        size = file.seek(0, os.SEEK_END)
+    if size > MAX_ARCHIVE:
         raise Rejected(f"{place.name} is larger than {MAX_ARCHIVE >> 20} MiB; hand in the exercises alone.")
     if not hasattr(os, "fork"):
         return list(_read_archive(place, known, chapter))
@@ -239,10 +243,10 @@ def _limit_this_process() -> None:
 def _read_archive(place: Path, known: list[str], chapter: Chapter | None) -> Iterator[tuple[str, str, bytes]]:
     try:
         yield from (_read_zip if place.suffix == ".zip" else _read_tar)(place, known, chapter)
-    except (Rejected, OSError, MemoryError):
+    except Rejected:
         raise
-    except Exception:  # the libraries raise a dozen kinds, struct.error and LZMAError among them
-        raise Rejected(f"{place.name} is damaged or encrypted; make the archive again and hand it in.") from None
+    except Exception:  # the libraries raise a dozen kinds, struct.error, LZMAError and MemoryError among them
+        raise Rejected(f"{place.name} is damaged, encrypted or much too large; make the archive again and hand it in.") from None
 
 
 def _wanted(path: str, known: list[str], chapter: Chapter | None) -> str | None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import sys
 from dataclasses import dataclass, replace
 from multiprocessing.connection import Connection
 from pathlib import Path
@@ -16,9 +17,15 @@ from grader.grading.result import ExerciseOutcome, Outcome, Verdict, to_json, un
 from grader.grading.store import environment
 from grader.sandbox.agent import notebook_source
 from grader.sandbox.policy import Plan
+from grader.sandbox.policy.process import address_space
 from grader.sandbox.proxy import Link, SandboxEnd, StudentError
 from grader.sandbox.session import Limits, SandboxBroken, Supervisor, Zygote
 
+if sys.platform != "win32":
+    import resource
+
+OWN_MEMORY = 8 << 30
+"""Bytes a controller may take beside its libraries: what a test does with a student's value could need any amount."""
 READ_LIMITS = Limits(cpu_seconds=5.0, memory_bytes=512 << 20)
 
 
@@ -50,6 +57,7 @@ def work(connection: Connection, settings: Settings, slot: int) -> None:
     """Be a controller until the pipe closes. Sends (number, outcome as JSON data) for every job, or a sentence."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent decides when to stop
     os.environ.setdefault("OMP_NUM_THREADS", "1")
+    _limit_own_memory()
     course = load_course(settings.root, settings.solutions)
     chapters = [course.chapter(name) for name in settings.chapters]
     zygote = Zygote(Plan(layers=settings.layers, slot=slot))
@@ -61,6 +69,14 @@ def work(connection: Connection, settings: Settings, slot: int) -> None:
         _send(connection, (-1, f"{type(error).__name__}: {error}"))
     finally:
         zygote.close()
+
+
+def _limit_own_memory() -> None:
+    if sys.platform == "linux":
+        _, ceiling = resource.getrlimit(resource.RLIMIT_AS)
+        wanted = address_space() + OWN_MEMORY
+        if ceiling == resource.RLIM_INFINITY or wanted < ceiling:
+            resource.setrlimit(resource.RLIMIT_AS, (wanted, ceiling))
 
 
 def _send(connection: Connection, message: object) -> None:

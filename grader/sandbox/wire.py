@@ -127,7 +127,7 @@ def _encode(value: Any, buffers: list[bytes], opaque: Opaque, depth: int) -> Any
     if kind is list or kind is tuple:
         return _encode_items("l" if kind is list else "t", value, buffers, opaque, depth)
     if kind is np.ndarray and value.dtype.name in NUMPY_DTYPES:
-        _check_shape(value.shape)
+        _check_shape(value.shape, value.dtype.itemsize)
         # tobytes is C order whatever the strides were; astype makes a foreign byte order native
         buffers.append(value.astype(value.dtype.newbyteorder("="), copy=False).tobytes())
         return ["A", value.dtype.name, list(value.shape)]
@@ -148,7 +148,7 @@ def _encode_tensor(tensor: torch.Tensor, buffers: list[bytes], opaque: Opaque) -
     name = _TORCH_NAMES.get(tensor.dtype)
     if name is None or tensor.layout is not torch.strided or tensor.device.type != "cpu" or tensor.is_nested:
         return opaque(tensor)
-    _check_shape(tensor.shape)
+    _check_shape(tensor.shape, tensor.dtype.itemsize)
     plain = tensor.detach().resolve_conj().resolve_neg().contiguous()
     buffers.append((plain.view(torch.int16) if name == "bfloat16" else plain).numpy().tobytes())
     return ["T", name, list(tensor.shape)]
@@ -176,9 +176,12 @@ def _encode_rare(value: Any, kind: type, buffers: list[bytes], opaque: Opaque, d
     return opaque(value)
 
 
-def _check_shape(shape: Sequence[int]) -> None:
+def _check_shape(shape: Sequence[int], itemsize: int) -> None:
+    """Refuse a tensor before it is written out: one that was expanded may be small until then."""
     if len(shape) > MAX_DIMS or any(size >= MAX_SIZE for size in shape):
         raise TooLarge(f"a tensor of {len(shape)} dimensions; {MAX_DIMS} at most may cross")
+    if math.prod(shape) * itemsize > MAX_BODY:
+        raise TooLarge(f"a tensor of more than {MAX_BODY >> 20} MiB")
 
 
 def _check_count(keys: Collection[Any]) -> None:

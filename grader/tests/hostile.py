@@ -385,5 +385,10 @@ def tar_of_links(folder: Path, right: str) -> None:
 
 
 @expect("rejected")
+def pipe_for_an_archive(folder: Path, right: str) -> None:
+    os.mkfifo(folder.with_name(folder.name + ".tar"))
+
+
+@expect("rejected")
 def tar_of_nothing_known(folder: Path, right: str) -> None:
     archive(folder, ".tar.bz2", os.urandom(1000))

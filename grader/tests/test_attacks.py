@@ -27,7 +27,7 @@ from grader.tests.hostile import ATTACKS, Attack, files, hand_in_files, hand_in_
 from grader.tests.small_course import copy_course, hand_in, reference
 from grader.verdict import Verdict
 
-LIMITS = "limits = { seconds = 0.5, memory_mb = 192 }\n"
+LIMITS = "limits = { seconds = 0.4, memory_mb = 192 }\n"
 RIGHT_AFTER_EACH = 8
 """Among the attackers sits an honest student after every so many, and at the end."""
 SUBREAPER = 36

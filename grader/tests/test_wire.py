@@ -6,6 +6,7 @@ import json
 import math
 import struct
 import tracemalloc
+from contextlib import suppress
 from typing import Any
 
 import numpy as np
@@ -45,7 +46,7 @@ def identical(a: Any, b: Any) -> bool:
     if isinstance(a, torch.Tensor):
         return a.dtype == b.dtype and a.shape == b.shape and bits(a) == bits(b)
     if isinstance(a, np.ndarray):
-        return a.dtype == b.dtype and a.shape == b.shape and a.tobytes() == b.tobytes()
+        return bool(a.dtype == b.dtype) and a.shape == b.shape and a.tobytes() == b.tobytes()
     if isinstance(a, float):
         return struct.pack("d", a) == struct.pack("d", b) or (math.isnan(a) and math.isnan(b))
     if isinstance(a, complex):
@@ -74,9 +75,9 @@ def arrays(draw: st.DrawFn) -> np.ndarray[Any, Any]:
     dtype = wire.NUMPY_DTYPES[draw(st.sampled_from(sorted(wire.NUMPY_DTYPES)))]
     shape = draw(shapes)
     raw = np.random.default_rng(draw(seeds)).bytes(math.prod(shape) * dtype.itemsize)
-    array = np.frombuffer(raw, dtype=np.uint8 if dtype == bool else dtype)
-    array = (array % 2 == 1 if dtype == bool else array).reshape(shape)
-    layout = draw(st.sampled_from(["plain", "transposed", "reversed", "strided", "swapped"]))
+    array = np.frombuffer(raw, dtype=np.uint8 if dtype.name == "bool" else dtype)
+    array = (array % 2 == 1 if dtype.name == "bool" else array).reshape(shape)
+    layout = draw(st.sampled_from(["plain", "transposed", "reversed", "strided"]))
     if layout == "transposed":
         return array.T
     if layout == "reversed" and array.ndim:
@@ -208,7 +209,7 @@ class Mapping(dict[str, int]):
         *(Number(1), object(), print, iter([]), torch.ones(2).as_subclass(Row), np.ones(2).view(Table), Mapping(a=1)),
         *(torch.ones(2).to_sparse(), torch.ones(2, device="meta"), np.array(["a"]), np.array([None])),
     ],
-    ids=lambda value: type(value).__name__,
+    ids=["int", "object", "function", "iterator", "tensor", "array", "dict", "sparse", "meta", "texts", "objects"],
 )
 def test_strangers_are_not_taken_for_what_they_resemble(value: Any) -> None:
     with pytest.raises(TypeError, match="outside the closed set"):
@@ -233,10 +234,25 @@ def nested(depth: int) -> list[Any]:
         bytes(wire.MAX_BODY + 1),
         10**5000,
         torch.ones([1] * (wire.MAX_DIMS + 1)),
+        torch.ones(1).expand(10**11),
+        np.broadcast_to(np.ones(1), 10**11),
         set(range(wire.MAX_KEYS + 1)),
         dict.fromkeys(range(wire.MAX_KEYS + 1)),
     ],
-    ids=["deep", "deeper", "containers", "elements", "text", "bytes", "digits", "dimensions", "set", "dictionary"],
+    ids=[
+        "deep",
+        "deeper",
+        "containers",
+        "elements",
+        "text",
+        "bytes",
+        "digits",
+        "dimensions",
+        "tensor",
+        "array",
+        "set",
+        "dictionary",
+    ],
 )
 def test_what_is_too_large_is_refused_by_the_sender(value: Any) -> None:
     with pytest.raises(wire.TooLarge):
@@ -327,10 +343,8 @@ def test_the_worst_headers_stay_small() -> None:
 
 
 def decode_or_refuse(data: bytes) -> None:
-    try:
+    with suppress(wire.WireError):
         wire.decode(data, unknown)
-    except wire.WireError:
-        pass
 
 
 @QUICK
@@ -341,9 +355,7 @@ def test_arbitrary_bytes_raise_nothing_but_a_wire_error(data: bytes) -> None:
 
 
 nodes = st.recursive(
-    st.one_of(
-        st.none(), st.booleans(), st.integers(), st.floats(), st.text(max_size=3), st.sampled_from("ltsfdbcSDTA?")
-    ),
+    st.one_of(st.none(), st.booleans(), st.integers(), st.floats(), st.text(max_size=3), st.sampled_from("ltdTA?")),
     lambda inner: st.lists(inner, max_size=5).flatmap(
         lambda items: st.sampled_from("ltsfdbcSDTA").map(lambda tag: [tag, *items])
     ),

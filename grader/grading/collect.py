@@ -246,7 +246,7 @@ def _read_archive(place: Path, known: list[str], chapter: Chapter | None) -> Ite
     except Rejected:
         raise
     except Exception:  # the libraries raise a dozen kinds, struct.error, LZMAError and MemoryError among them
-        raise Rejected(f"{place.name} is damaged, encrypted or much too large; make the archive again and hand it in.") from None
+        raise Rejected(f"{place.name} is damaged, encrypted or too large; make it again and hand it in.") from None
 
 
 def _wanted(path: str, known: list[str], chapter: Chapter | None) -> str | None:

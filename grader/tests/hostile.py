@@ -58,6 +58,7 @@ def modules() -> list[Attack]:
 def hand_in_module(attack: Attack, inbox: Path, course: Course, words: Mapping[str, str]) -> None:
     """Write a module into the inbox; `words` says what the likes of @FOLDER@ mean in this run."""
     text = (ATTACKS / f"{attack.name}.py").read_text(encoding="utf-8")
+    text = re.sub(r"(?m)^from own_wire import .*$", (ATTACKS / "tools" / "own_wire.py").read_text("utf-8"), text)
     text = re.sub(r"@([A-Z_]+)@", lambda match: words[match[1]], text)
     hand_in(inbox, attack.name, attack.chapter, f"{reference(course, attack.chapter)}\n\n{text}")
 

@@ -9,94 +9,40 @@ import subprocess
 import sys
 import tempfile
 import time
-import types
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
 
-import pytest
 import torch
 
 from grader.benchmarks.table import Row
 from grader.course import Chapter
 from grader.grading.bench import HandIn, SandboxBench
-from grader.grading.examiner import Examiner, examine
+from grader.grading.examiner import Examiner, LocalBench, examine
 from grader.sandbox.policy import Plan, in_force, probe
 from grader.sandbox.proxy import Link
 from grader.sandbox.session import Limits, Zygote
 from grader.testing.misconceptions import load_module
-from grader.testing.plugin import PROVIDER, run_pytest
-from grader.testing.suite import chapter_of
 
 ROUNDS = 5
 CALLS = 3000
 TICKS = os.sysconf("SC_CLK_TCK")
 
 
-class DirectFunction:
-    """A function of a module called as plain Python: no codec, no copy."""
-
-    def __init__(self, function: Any) -> None:
-        self._function = function
-
-    def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        return self._function(*args, **kwargs)
-
-    def observed(self, *args: Any, **kwargs: Any) -> tuple[Any, Any, Any]:
-        return self._function(*args, **kwargs), args, kwargs
-
-
-class DirectModule:
-    """The fixture `exercises` with nothing between test and code: the pure time of the tests."""
-
-    def __init__(self, module: types.ModuleType) -> None:
-        self._module = module
-
-    def __getattr__(self, name: str) -> Any:
-        return DirectFunction(getattr(self._module, name))
-
-    def value(self, name: str) -> Any:
-        return getattr(self._module, name)
-
-    def run(self, driver: Any, *args: Any, **kwargs: Any) -> Any:
-        return driver(self._module, *args, **kwargs)
-
-
-class DirectSession:
-    """A pytest plugin that runs every collected test of a suite once, as one warm process would."""
-
-    secret = ""
-
-    def __init__(self, module: types.ModuleType) -> None:
-        self._module = DirectModule(module)
-        self.seconds: list[float] = []
-
-    def proxy(self, item: pytest.Item) -> Any:
-        return self._module
-
-    @pytest.hookimpl(tryfirst=True)
-    def pytest_configure(self, config: pytest.Config) -> None:
-        config.stash[PROVIDER] = self
-
-    @pytest.hookimpl(tryfirst=True)
-    def pytest_runtestloop(self, session: pytest.Session) -> bool:
-        from _pytest.runner import runtestprotocol
-
-        for _ in range(ROUNDS):
-            started = time.process_time()
-            for item in session.items:
-                reports = runtestprotocol(item, log=False, nextitem=None)
-                assert all(report.passed for report in reports), item.name
-            self.seconds.append(time.process_time() - started)
-        return True
-
-
 def warm_seconds(chapter: Chapter) -> float:
-    """CPU seconds of the hidden suite in one warm process, the median of the rounds."""
-    chapter_of.cache_clear()
-    session = DirectSession(load_module(chapter.source, f"benchmarks.{chapter.name}"))
-    run_pytest([chapter.hidden_tests], [session])
-    return statistics.median(session.seconds)
+    """CPU seconds of the same tests in one warm process without a sandbox, the mean of the rounds after the first."""
+    spent: list[float] = []
+
+    def work(examiner: Examiner) -> None:
+        bench = LocalBench(load_module(chapter.source, f"benchmarks.{chapter.name}"))
+        for _ in range(1 + ROUNDS):
+            started = time.process_time()
+            for exercise in chapter.exercises:
+                outcome = examiner.grade(exercise, bench)
+                assert outcome.score == outcome.points, (exercise.id, outcome.note)
+            spent.append(time.process_time() - started)
+
+    examine([chapter], "", work)
+    return statistics.mean(spent[1:])
 
 
 def isolated_seconds(chapter: Chapter) -> float:

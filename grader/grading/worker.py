@@ -120,11 +120,23 @@ def grade(examiner: Examiner, zygote: Zygote, chapter: Chapter, job: Job, settin
             bench.take_up(exercise)
             outcomes.append(examiner.grade(exercise, bench))
         bench.clear()
-        return _outcome(job, chapter, tuple(outcomes), chosen.file, supervisor, settings)
+        return _outcome(job, chapter, _point_to_needs(chapter, outcomes), chosen.file, supervisor, settings)
     except (SandboxBroken, SandboxEnd) as error:
         return failed(job, chapter, Verdict.INFRA, str(error), settings)
     finally:
         supervisor.close()
+
+
+def _point_to_needs(chapter: Chapter, outcomes: list[ExerciseOutcome]) -> tuple[ExerciseOutcome, ...]:
+    """Say of a wrong exercise that it stands on another one that is wrong, where nothing better is known."""
+    wrong = {outcome.name for outcome in outcomes if outcome.verdict is not Verdict.PASSED}
+    told = []
+    for outcome in outcomes:
+        needed = [name for name in chapter.exercise(outcome.name).needs if name in wrong]
+        if outcome.verdict is Verdict.WRONG and needed and not outcome.diagnosis and not outcome.note:
+            outcome = replace(outcome, note=f"it stands on {' and '.join(needed)}, not right yet: mend that first")
+        told.append(outcome)
+    return tuple(told)
 
 
 def failed(job: Job, chapter: Chapter, verdict: Verdict, problem: str, settings: Settings) -> Outcome:

@@ -60,6 +60,7 @@ def graded(tmp_path_factory: pytest.TempPathFactory) -> tuple[Course, Path, Path
     hand_in(inbox, "syntax", "01_numbers", "def double(x:\n")
     for wrong in load_misconceptions(course.chapter("01").misconceptions):
         hand_in(inbox, f"wrong-{wrong.name}", "01_numbers", wrong_answer(course.chapter("01"), wrong))
+    hand_in(inbox, "stands-on", "02_shapes", two.replace("x / x.sum(dim=-1, keepdim=True)", "x / (x.sum() + 1)"))
     hand_in(inbox, "empty", "99_nothing", "")
     (inbox / "empty" / "notes.txt").write_text("I did not manage", encoding="utf-8")
     make_archives(tmp, course)
@@ -142,6 +143,11 @@ def test_every_misconception_is_named(graded: tuple[Course, Path, Path]) -> None
         assert exercise["score"] < exercise["points"]
         page = (out / "feedback" / f"wrong-{wrong.name}.md").read_text(encoding="utf-8")
         assert wrong.sentence.split(";")[0] in page.replace("\\", "")
+
+
+def test_what_stands_on_a_wrong_exercise_says_so(graded: tuple[Course, Path, Path]) -> None:
+    rows = {row["name"]: row for row in results(graded[2])["stands-on"]["02_shapes"]["exercises"]}
+    assert "it stands on rows_sum_to_one" in rows["Counter"]["note"]
 
 
 REJECTED = [

@@ -2,7 +2,7 @@
 # 01_numbers: double timeout, mean passed
 # Stopped by: idle time is counted while an answer arrives, too.
 import os
-import sys
+import time
 
 from own_wire import WIRE
 
@@ -13,4 +13,4 @@ def double(x):
     os.write(WIRE, b"R" + wire.PREFIX.pack(8 << 20, 0))
     while True:
         os.write(WIRE, b" ")
-        sys.modules["time"].sleep(0.03)
+        time.sleep(0.03)

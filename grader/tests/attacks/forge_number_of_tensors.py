@@ -2,12 +2,11 @@
 # 01_numbers: double protocol, mean passed
 # Stopped by: the parts of an answer have exact types.
 import os
-import sys
 
+import torch
 from own_wire import WIRE, say
 
 
 def double(x):
-    torch = sys.modules["torch"]
     say(torch.ones(2), torch.ones(3), x + x, [])
     os.read(WIRE, 1)

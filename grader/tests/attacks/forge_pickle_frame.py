@@ -2,7 +2,7 @@
 # 01_numbers: double protocol, mean passed
 # Stopped by: nothing of a student's is ever unpickled; a frame is JSON and raw buffers.
 import os
-import sys
+import pickle
 
 from own_wire import WIRE
 
@@ -15,6 +15,6 @@ class Payload:
 
 
 def double(x):
-    data = sys.modules["pickle"].dumps(Payload())
+    data = pickle.dumps(Payload())
     os.write(WIRE, b"R" + wire.PREFIX.pack(len(data), 0) + data)
     os.read(WIRE, 1)

@@ -1,29 +1,12 @@
 # Never returns from loading: answers the wire itself, with yes to every question.
 # 01_numbers: double wrong, mean wrong
 # Stopped by: answers are compared by value, whoever gives them.
+import itertools
 import os
-import stat
 
-from grader.sandbox import wire
+from own_wire import WIRE, say
 
-
-def is_socket(fd):
-    try:
-        return stat.S_ISSOCK(os.fstat(fd).st_mode)
-    except OSError:
-        return False
-
-
-fd = next(filter(is_socket, range(3, 128)))
-number = 1
-
-
-def opaque(value):
-    raise TypeError
-
-
-while True:
-    os.write(fd, b"R" + wire.encode((number, "ok", True, []), opaque))
-    if not os.read(fd, 1 << 20):
+for coming in itertools.count(1):
+    say(coming, "ok", True, [])
+    if not os.read(WIRE, 1 << 20):
         break
-    number += 1

@@ -38,6 +38,7 @@ def main(control_fd: int, course_path: str) -> NoReturn:
     prewarm()
     # The machine's own package is loaded; student code has no business finding the course's folder.
     sys.path[:] = [path for path in sys.path if path != course_path]
+    sys.argv[:] = sys.orig_argv[:] = []
     control = socket.socket(fileno=control_fd)
     gc.collect()
     gc.freeze()  # a collection in a child would touch, and so copy, every page

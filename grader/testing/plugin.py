@@ -129,6 +129,7 @@ def _prepare_hypothesis(items: list[pytest.Item], grading: bool, config: pytest.
 
     # Shrinking while grading made a failing submission seven times dearer than a right one; at the desk it teaches.
     phases = (Phase.explicit, Phase.generate) if grading else (Phase.explicit, Phase.generate, Phase.shrink)
+    _draw_alike_everywhere()
     # while grading nobody reads the falsifying example, and formatting it costs as much as the test
     verbosity = Verbosity.quiet if grading else Verbosity.normal
     secret = config.stash[PROVIDER].secret
@@ -147,6 +148,17 @@ def _prepare_hypothesis(items: list[pytest.Item], grading: bool, config: pytest.
                 report_multiple_bugs=False,
             )
             seed(seed_of(secret, item.name))(inner)
+
+
+def _draw_alike_everywhere() -> None:
+    """Keep hypothesis from mixing into its draws the constants of whatever local modules happen to be loaded.
+
+    It has no setting for that, and a hidden input must depend on the seed and the test alone.
+    """
+    from hypothesis.internal.conjecture import providers
+
+    nothing = type(providers.GLOBAL_CONSTANTS)()
+    providers._get_local_constants = lambda: nothing
 
 
 @pytest.fixture

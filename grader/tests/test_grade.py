@@ -241,6 +241,8 @@ def test_a_stopped_run_goes_on_where_it_was(graded: tuple[Course, Path, Path], t
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         start_new_session=True,
+        # a shell that started this test in the background has made SIGINT ignored for all below it
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
     )
     deadline = time.monotonic() + 120
     while len(list((out / "store").rglob("*.json"))) < 5 and time.monotonic() < deadline:

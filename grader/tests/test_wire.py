@@ -59,7 +59,7 @@ def identical(a: Any, b: Any) -> bool:
 
 
 def bits(tensor: torch.Tensor) -> bytes:
-    plain = tensor.detach().contiguous()
+    plain = tensor.detach().resolve_conj().resolve_neg().contiguous()
     return (plain.view(torch.int16) if plain.dtype == torch.bfloat16 else plain).numpy().tobytes()
 
 

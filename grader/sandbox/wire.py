@@ -48,6 +48,8 @@ NUMPY_DTYPES: dict[str, np.dtype[Any]] = {
         *("float16", "float32", "float64", "complex64", "complex128"),
     )
 }
+_TO_JSON = json.JSONEncoder(separators=(",", ":")).encode
+_FROM_JSON = json.JSONDecoder().decode
 _PLAIN = frozenset((type(None), bool, int, float, str))
 
 
@@ -71,7 +73,7 @@ def encode(value: Any, opaque: Opaque) -> bytes:
     buffers: list[bytes] = []
     try:
         node = _encode(value, buffers, opaque, 0)
-        header = json.dumps(node, separators=(",", ":")).encode()
+        header = _TO_JSON(node).encode("ascii")
     except RecursionError:
         raise TooLarge("the value is nested too deeply") from None
     except ValueError as error:  # an int of more digits than Python converts
@@ -98,7 +100,7 @@ def decode(frame: bytes | bytearray | memoryview, resolve: Resolve) -> Any:
     if max(header.count(b"["), header.count(b"{")) > MAX_CONTAINERS or header.count(b",") > MAX_ELEMENTS:
         raise WireError("a header has more containers or elements than allowed")
     try:
-        node = json.loads(header)
+        node = _FROM_JSON(str(header, "ascii"))
     except (ValueError, RecursionError):
         raise WireError("a header is not valid JSON") from None
     reader = _Reader(view[PREFIX.size + header_length :], resolve)

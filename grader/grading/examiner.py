@@ -91,10 +91,6 @@ class Examiner:
 
     # -- what `work` asks ------------------------------------------------------------------------------------------
 
-    def tests(self, chapter: str) -> dict[str, list[TestInfo]]:
-        """Give the manifest: each exercise's hidden tests."""
-        return {name: [case.info for case in cases] for name, cases in self._cases[chapter].items()}
-
     def grade(self, exercise: Exercise, bench: Workbench, diagnose: bool = True) -> ExerciseOutcome:
         """Run the hidden tests of one exercise and give its outcome."""
         cases = self._cases[exercise.chapter].get(exercise.name, [])

@@ -10,7 +10,9 @@ import platform
 import tempfile
 from collections.abc import Mapping
 from contextlib import suppress
+from functools import cache
 from pathlib import Path
+from types import MappingProxyType
 
 from grader.course import Chapter
 from grader.grading.result import SCHEMA, Outcome, from_json, to_json
@@ -32,19 +34,20 @@ def suite_digest(chapter: Chapter) -> str:
     return digest.hexdigest()
 
 
-def environment() -> dict[str, str]:
-    """Give the versions that may change a result."""
+@cache
+def environment() -> Mapping[str, str]:
+    """Give the versions that may change a result; looked up once, for every submission asks."""
     versions = {"python": platform.python_version(), "machine": platform.machine()}
     for name in PACKAGES:
         with suppress(importlib.metadata.PackageNotFoundError):
             versions[name] = importlib.metadata.version(name)
-    return versions
+    return MappingProxyType(versions)
 
 
 def key_of(files: Mapping[str, bytes], chapter: Chapter, suite: str, secret: str, how: str) -> str:
     """Give the key of one result; `how` holds what else was asked for, such as which file counts."""
     contents = {path: hashlib.sha256(data).hexdigest() for path, data in files.items()}
-    parts = [SCHEMA, chapter.name, contents, suite, environment(), secret, how]
+    parts = [SCHEMA, chapter.name, contents, suite, dict(environment()), secret, how]
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
 
 

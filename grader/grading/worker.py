@@ -50,7 +50,6 @@ class Job:
     number: int
     submission: Submission
     key: str
-    slot: int = 0
 
 
 def work(connection: Connection, settings: Settings, slot: int) -> None:

@@ -122,9 +122,6 @@ class Agent:
     def _on_set(self, target: Any, name: str, value: Any) -> None:
         setattr(self._subject(target), name, value)
 
-    def _on_names(self, target: Any) -> list[str]:
-        return sorted(name for name in dir(self._subject(target)) if not name.startswith("_"))
-
     def _on_run(self, name: str, source: str, args: Any, kwargs: Any) -> Any:
         if source not in self._drivers:
             namespace: dict[str, Any] = {}

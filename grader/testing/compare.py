@@ -7,7 +7,6 @@ comparison. `close` refuses an expectation that is not well above its own tolera
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -125,9 +124,7 @@ def _compare(got: Any, expected: Any, within: float | None, what: str) -> None:
 
 
 def _compare_numbers(got: Any, expected: float | complex, within: float | None, what: str) -> None:
-    number = got.item() if isinstance(got, (torch.Tensor, np.ndarray)) and got.size == 1 and not got.ndim else got
-    if isinstance(got, torch.Tensor) and not got.ndim:
-        number = got.item()
+    number = got.item() if isinstance(got, (torch.Tensor, np.ndarray)) and not got.ndim else got
     if isinstance(number, bool) or not isinstance(number, (int, float, complex)):
         raise AssertionError(f"{what}: got {show(got)}, expected the number {show(expected)}")
     tolerance = within
@@ -240,7 +237,7 @@ def _finite(value: float | complex) -> bool:
 def _equal(got: Any, expected: Any) -> bool:
     if isinstance(expected, (list, tuple)):
         same_length = isinstance(got, (list, tuple)) and len(got) == len(expected)
-        return same_length and all(map(_equal, got, _items(expected)))
+        return same_length and all(map(_equal, got, expected))
     if isinstance(expected, dict):
         same_keys = isinstance(got, dict) and got.keys() == expected.keys()
         return same_keys and all(_equal(got[key], value) for key, value in expected.items())
@@ -254,7 +251,3 @@ def _equal(got: Any, expected: Any) -> bool:
         return not got.ndim and bool(got.item() == expected)
     # True == 1 in Python, but a mask is not a number
     return isinstance(got, bool) == isinstance(expected, bool) and bool(got == expected)
-
-
-def _items(value: Sequence[Any]) -> Sequence[Any]:
-    return value

@@ -29,11 +29,7 @@ def misconception(exercise: str, sentence: str, replaces: str | None = None) -> 
 
     def mark(subject: Subject) -> Subject:
         details = Misconception(subject.__name__, exercise, sentence, replaces or exercise, subject)
-        vars_of = subject.__dict__ if not isinstance(subject, type) else None
-        if vars_of is None:
-            subject._misconception = details  # type: ignore[attr-defined]
-        else:
-            vars_of["_misconception"] = details
+        subject._misconception = details  # type: ignore[attr-defined]
         return subject
 
     return mark

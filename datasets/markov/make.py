@@ -19,12 +19,12 @@ HERE = Path(__file__).parent
 
 
 def stream(seed: int, purpose: int) -> np.random.RandomState:
-    """A stream of random numbers for each seed and purpose. RandomState's streams are frozen: no release changes them."""
+    """A stream for each seed and purpose. RandomState is frozen: no release of numpy changes what it draws."""
     return np.random.RandomState([purpose, seed % 2**32, seed // 2**32])
 
 
 def transitions(seed: int, size: int, order: int = 1, concentration: float = 1.0) -> np.ndarray:
-    """Draw a chain: each row from Dirichlet(concentration, ..., concentration). Small concentrations make sharp rows."""
+    """Draw a chain whose rows come from Dirichlet(concentration, ...). Small concentrations make sharp rows."""
     rows = stream(seed, 0).dirichlet([concentration] * size, size**order)
     if not np.isfinite(rows).all():
         raise ValueError(f"concentration={concentration} is too small: a row underflows to zero")

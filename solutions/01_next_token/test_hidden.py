@@ -768,6 +768,21 @@ def test_generate_nothing_new(exercises, rng):
     exact(generator.random(), np.random.default_rng(rng.seed).random(), "the generator's next number: none was taken")
 
 
+@driver
+def is_the_prompt_itself(module, n_new):
+    """Whether the list that comes back is the caller's own."""
+    import numpy as np
+
+    prompt = [1, 2]
+    return [module.generate(lambda ids: [0.5, 0.5], prompt, n, np.random.default_rng(0)) is prompt for n in n_new]
+
+
+@exercise("generate")
+def test_generate_gives_a_new_list(exercises):
+    """The result is a new list, so that changing it leaves the prompt alone."""
+    exact(exercises.run(is_the_prompt_itself, [0, 3]), [False, False], "is the result the caller's own list")
+
+
 @exercise("generate")
 def test_generate_is_moved_by_the_generator_alone(exercises, rng):
     """Equal seeds write alike; the same generator goes on; seeds matter."""
@@ -782,18 +797,21 @@ def test_generate_is_moved_by_the_generator_alone(exercises, rng):
 
 
 @driver
-def written_by_a_chain(module, P, length, seed):
-    """Let the student's loop write a long text with a table for a model."""
+def written_by_a_chain(module, P, pieces, seed):
+    """Let the student's loop write a long text with a table for a model, a hundred ids at a time."""
     import numpy as np
 
-    return [int(i) for i in module.generate(lambda ids: P[ids[-1]], [0], length, np.random.default_rng(seed))]
+    ids, rng = [0], np.random.default_rng(seed)
+    for _ in range(pieces):
+        ids += [int(i) for i in module.generate(lambda ids: P[ids[-1]], ids[-1:], 100, rng)][1:]
+    return ids
 
 
 @exercise("generate")
 def test_generate_writes_what_the_chain_would(exercises, rng):
     """A text written from a chain's table has the chain's statistics."""
     P = markov.transitions(rng.seed, size=4, order=1, concentration=2.0)
-    ids = exercises.run(written_by_a_chain, P, 6000, rng.seed)
+    ids = exercises.run(written_by_a_chain, P, 60, rng.seed)
     for a in range(4):
         seen = [sum(x == a and y == b for x, y in itertools.pairwise(ids)) for b in range(4)]
         same_distribution(seen, P[a], f"what was written after {a}")

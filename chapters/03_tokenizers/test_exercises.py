@@ -36,7 +36,9 @@ def test_one_gap_makes_the_whole_word_unknown(exercises):
 @exercise("wordpiece_encode")
 def test_too_long_a_word_is_unknown(exercises):
     """A word of more than max_chars characters is not cut."""
-    exact(exercises.wordpiece_encode("hats", VOCAB, max_chars=4), ["hat", "##s"], "wordpiece_encode('hats', max_chars=4)")
+    exact(
+        exercises.wordpiece_encode("hats", VOCAB, max_chars=4), ["hat", "##s"], "wordpiece_encode('hats', max_chars=4)"
+    )
     exact(exercises.wordpiece_encode("hats", VOCAB, max_chars=3), ["[UNK]"], "wordpiece_encode('hats', max_chars=3)")
 
 

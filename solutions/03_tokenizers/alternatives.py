@@ -400,9 +400,9 @@ def groups_by_reversal(number, k=3, direction="l2r"):
     if k <= 0:
         raise ValueError("k")
     if direction == "l2r":
-        return re.findall(".{1,%d}" % k, number)
+        return re.findall(f".{{1,{k}}}", number)
     if direction == "r2l":
-        return [group[::-1] for group in reversed(re.findall(".{1,%d}" % k, number[::-1]))]
+        return [group[::-1] for group in reversed(re.findall(f".{{1,{k}}}", number[::-1]))]
     raise ValueError("direction")
 
 

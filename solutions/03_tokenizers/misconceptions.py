@@ -308,7 +308,7 @@ def all_characters_unknown(text, logp, unk_logp=-20.0):
 
 
 @misconception(
-    "viterbi_segment", "A rare character is treated as unknown because that is dearer for you; its own score counts."
+    "viterbi_segment", "A rare character passes as unknown when that is cheaper; the score that it has in logp counts."
 )
 def lifts_rare_characters(text, logp, unk_logp=-20.0):
     return reference.viterbi_segment(
@@ -422,9 +422,7 @@ def mixes_logarithms_and_probabilities(word_freqs, logp):
     for word, freq in word_freqs.items():
         if not freq:
             continue
-        if reference.viterbi_segment(word, {p: v for p, v in logp.items() if v > -INF}, -1e9).count("") < 0:
-            raise ValueError("no segmentation")
-        reference.unigram_em_step({word: 1}, logp)
+        reference.unigram_em_step({word: 1}, logp)  # raises if the word cannot be cut
         n = len(word)
         alpha, beta = [0.0] * (n + 1), [0.0] * (n + 1)
         spans = [(i, j) for i in range(n) for j in range(i + 1, n + 1) if logp.get(word[i:j], -INF) > -INF]
@@ -586,7 +584,7 @@ def decodes_each_byte_alone(pieces):
 )
 def looks_in_the_joined_text(pieces):
     parts = re.split(r"(<0x[0-9A-F]{2}>)", "".join(pieces))
-    return reference.sp_decode([*parts[:1], *parts[1:]] if parts[0] else parts[1:])
+    return reference.sp_decode(parts if parts[0] else parts[1:])
 
 
 @misconception(

@@ -130,14 +130,12 @@ def train_wordpiece(word_freqs: dict[str, int], vocab_size: int) -> list[tuple[s
             break
         best = min(f_pair, key=lambda ab: (-f_pair[ab] / (f[ab[0]] * f[ab[1]]), -f_pair[ab], ab))
         merges.append(best)
-        joined = best[0] + best[1].removeprefix("##")
-        vocab.add(joined)
+        vocab.add(best[0] + best[1].removeprefix("##"))
         for word, symbols in words.items():
-            merged, i = [], 0
-            while i < len(symbols):
-                both = tuple(symbols[i : i + 2]) == best
-                merged.append(joined if both else symbols[i])
-                i += 2 if both else 1
+            merged = []
+            for symbol in symbols:
+                both = merged and (merged[-1], symbol) == best  # what was just merged is longer than best[0]
+                merged.append(merged.pop() + symbol.removeprefix("##") if both else symbol)
             words[word] = merged
     return merges
     ### END SOLUTION

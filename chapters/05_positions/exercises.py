@@ -284,7 +284,7 @@ def equivariance_gap(f: Callable[[Tensor], Tensor], x: Tensor, perm: Tensor) -> 
         >>> equivariance_gap(lambda x: x - x.mean(0), x, perm)
         0.0
         >>> equivariance_gap(lambda x: x.cumsum(0), x, perm)
-        3.0
+        4.0
 
     Notes:
         Both sides are shuffled by the same perm. Neither x nor perm is changed.

@@ -239,7 +239,7 @@ def t5_bucket(
 
     Args:
         relative_position: int64 of any shape: position of the key minus position of the query; negative is the past.
-        n_buckets: number of buckets in all, at least 4; even if bidirectional.
+        n_buckets: number of buckets in all, at least 4; an even number when bidirectional.
         max_distance: from this distance on, all share the last bucket; larger than the number of exact buckets.
         bidirectional: if True, half of the buckets are for the past and half for the future; if False, all are for
             the past, and the future counts as distance 0.

@@ -160,6 +160,15 @@ class StartsAtZero(reference.LearnedPositions):
         nn.init.zeros_(self.table.weight)
 
 
+@misconception(
+    "LearnedPositions", "Row 0 is a padding row in your table and never learns; it belongs to the first token."
+)
+class ShieldsTheFirstRow(Checked):
+    def __init__(self, T_max, D):
+        super().__init__(T_max, D)
+        self.table = nn.Embedding(T_max, D, padding_idx=0)
+
+
 # -- rope_freqs, apply_rope
 
 

@@ -139,14 +139,15 @@ def gradients(module, table, x, weight, offset):
 @exercise("LearnedPositions")
 def test_learned_positions_can_be_trained(exercises, rng):
     """Gradients reach x and the rows that were used, and no other row."""
-    weight = rng.normal(3, 2, 4)
-    got = exercises.run(gradients, rng.normal(7, 4), rng.normal(3, 2, 4), weight, 3)
-    expected = torch.zeros(7, 4, dtype=DOUBLE)
-    for b in range(3):
-        expected[3:5] += weight[b]
-    holds(got.keys() == {"x", "table.weight"}, "The table is the module's only parameter.")
-    close(got["x"], weight, "the gradient of x")
-    close(got["table.weight"], expected, "the gradient of the table, rows 3 and 4 used")
+    for offset in (3, 0):
+        weight = rng.normal(3, 2, 4)
+        got = exercises.run(gradients, rng.normal(7, 4), rng.normal(3, 2, 4), weight, offset)
+        expected = torch.zeros(7, 4, dtype=DOUBLE)
+        for b in range(3):
+            expected[offset : offset + 2] += weight[b]
+        holds(got.keys() == {"x", "table.weight"}, "The table is the module's only parameter.")
+        close(got["x"], weight, "the gradient of x")
+        close(got["table.weight"], expected, f"the gradient of the table, rows {offset} and {offset + 1} used")
 
 
 @driver
@@ -209,7 +210,7 @@ def test_rope_freqs_by_definition(exercises):
 @exercise("apply_rope", weight=2)
 def test_rope_half_split(exercises, rng):
     """By default features i and i + hd/2 turn together."""
-    for shape in ((3, 7, 8), (2, 3, 5, 6), (4, 2), (2, 3, 2, 5, 4)):
+    for shape in ((3, 7, 8), (2, 3, 5, 6), (4, 2), (2, 3, 2, 5, 4), (3, 16)):
         x, freqs = rng.normal(*shape), speeds(shape[-1], 50.0)
         positions = torch.arange(shape[-2])
         what = f"apply_rope of a {shape} tensor, half-split"
@@ -219,7 +220,7 @@ def test_rope_half_split(exercises, rng):
 @exercise("apply_rope", weight=2)
 def test_rope_interleaved(exercises, rng):
     """With interleaved, features 2i and 2i + 1 turn together and stay put."""
-    for shape in ((3, 7, 8), (2, 3, 5, 6), (4, 2), (2, 3, 2, 5, 4)):
+    for shape in ((3, 7, 8), (2, 3, 5, 6), (4, 2), (2, 3, 2, 5, 4), (3, 16)):
         x, freqs = rng.normal(*shape), speeds(shape[-1], 50.0)
         positions = torch.arange(shape[-2]) + 2
         got = exercises.apply_rope(x, positions, freqs, interleaved=True)

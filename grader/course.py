@@ -92,6 +92,10 @@ class Chapter:
     def misconceptions(self) -> Path:
         return self.solutions / "misconceptions.py"
 
+    @property
+    def alternatives(self) -> Path:
+        return self.solutions / "alternatives.py"
+
     def exercise(self, name: str) -> Exercise:
         """Give the exercise of that name. Raises CourseError if there is none."""
         for exercise in self.exercises:

@@ -1,10 +1,12 @@
-"""Hand-ins made from the course itself: the reference as a student's file, and the same with one misconception."""
+"""Hand-ins made from the course itself: the reference as a student's file, and the same with one function exchanged."""
 
 from __future__ import annotations
 
 import ast
+from pathlib import Path
 
 from grader.course import Chapter
+from grader.testing.alternatives import Alternative
 from grader.testing.misconceptions import Misconception
 
 
@@ -15,11 +17,19 @@ def right_answer(chapter: Chapter) -> str:
 
 def wrong_answer(chapter: Chapter, wrong: Misconception) -> str:
     """Give the reference with one misconception put in its place, as a file to hand in."""
-    text = chapter.misconceptions.read_text(encoding="utf-8")
-    tree = ast.parse(text)
-    kept = [node for node in tree.body if not _is_machinery(node) and not _is_misconception(node)]
-    mine = next(n for n in tree.body if isinstance(n, (ast.FunctionDef, ast.ClassDef)) and n.name == wrong.name)
-    mine.decorator_list = [d for d in mine.decorator_list if not _names_misconception(d)]
+    return _with(chapter, chapter.misconceptions, wrong.name, wrong.replaces)
+
+
+def other_answer(chapter: Chapter, other: Alternative) -> str:
+    """Give the reference with one alternative put in its place, as a file to hand in."""
+    return _with(chapter, chapter.alternatives, other.name, other.replaces)
+
+
+def _with(chapter: Chapter, file: Path, name: str, replaces: str) -> str:
+    tree = ast.parse(file.read_text(encoding="utf-8"))
+    kept = [node for node in tree.body if not _is_machinery(node) and not _is_marked(node)]
+    mine = next(n for n in tree.body if isinstance(n, (ast.FunctionDef, ast.ClassDef)) and n.name == name)
+    mine.decorator_list = [d for d in mine.decorator_list if not _is_mark(d)]
     return "\n".join(
         (
             right_answer(chapter),
@@ -27,7 +37,7 @@ def wrong_answer(chapter: Chapter, wrong: Misconception) -> str:
             "reference = _types.SimpleNamespace(**globals())",
             *map(ast.unparse, kept),
             ast.unparse(mine),
-            f"{wrong.replaces} = {wrong.name}",
+            f"{replaces} = {name}",
             "",
         )
     )
@@ -41,9 +51,9 @@ def _is_machinery(node: ast.stmt) -> bool:
     return isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant)
 
 
-def _is_misconception(node: ast.stmt) -> bool:
-    return isinstance(node, (ast.FunctionDef, ast.ClassDef)) and any(map(_names_misconception, node.decorator_list))
+def _is_marked(node: ast.stmt) -> bool:
+    return isinstance(node, (ast.FunctionDef, ast.ClassDef)) and any(map(_is_mark, node.decorator_list))
 
 
-def _names_misconception(decorator: ast.expr) -> bool:
-    return isinstance(decorator, ast.Call) and getattr(decorator.func, "id", "") == "misconception"
+def _is_mark(decorator: ast.expr) -> bool:
+    return isinstance(decorator, ast.Call) and getattr(decorator.func, "id", "") in ("misconception", "alternative")

@@ -1,4 +1,4 @@
-"""Is a chapter sound: the reference passes, the stub is to do, each misconception is killed and recognised.
+"""Is a chapter sound: right answers pass in every style, the stub is to do, each misconception is killed and named.
 
 Everything here is the author's own code, so it runs in this process, by the same rules of the wire as when graded.
 """
@@ -11,12 +11,13 @@ from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-from grader.authoring.handin import right_answer, wrong_answer
+from grader.authoring.handin import other_answer, right_answer, wrong_answer
 from grader.course import Chapter, CourseError
 from grader.grading.examiner import Examiner, LocalBench, examine
 from grader.sandbox.agent import Agent
 from grader.sandbox.prewarm import prewarm
 from grader.sandbox.proxy import Link, LocalTransport
+from grader.testing.alternatives import load_alternatives
 from grader.testing.plugin import run_suite
 from grader.verdict import Verdict
 
@@ -30,13 +31,15 @@ Say = Callable[[str], None]
 
 @dataclass
 class ExerciseReport:
-    """One exercise: how many misconceptions there are, are failed, and are named."""
+    """One exercise: how many misconceptions there are, are failed, and are named; how many other right answers pass."""
 
     name: str
     points: float
     misconceptions: int = 0
     killed: int = 0
     recognised: int = 0
+    alternatives: int = 0
+    accepted: int = 0
 
 
 @dataclass
@@ -72,7 +75,8 @@ def verify(chapters: Sequence[Chapter], say: Say = lambda line: None) -> list[Ch
 
 def _verify_chapter(chapter: Chapter, say: Say) -> ChapterReport:
     report = ChapterReport(chapter.name, [ExerciseReport(e.name, e.points) for e in chapter.exercises])
-    for file in (chapter.source, chapter.stub, chapter.public_tests, chapter.hidden_tests, chapter.misconceptions):
+    secret = (chapter.source, chapter.hidden_tests, chapter.misconceptions, chapter.alternatives)
+    for file in (chapter.stub, chapter.public_tests, *secret):
         if not file.is_file():
             report.problems.append(f"{file} is missing.")
     if report.problems:
@@ -111,6 +115,7 @@ def _check_hidden(examiner: Examiner, chapter: Chapter, report: ChapterReport, s
         taken = f"{report.hidden_cpu_seconds:.1f} s of CPU"
         report.problems.append(f"the hidden suite takes {taken}; the limit is {HIDDEN_LIMIT} s.")
     _check_stub(examiner, chapter, report)
+    _check_alternatives(examiner, chapter, report)
     for exercise_report in report.exercises:
         _check_misconceptions(examiner, chapter, exercise_report, report.problems, say)
 
@@ -135,6 +140,22 @@ def _check_stub(examiner: Examiner, chapter: Chapter, report: ChapterReport) -> 
             report.problems.append(
                 f"{exercise.id}: the stub is {outcome.verdict} with {outcome.score} points, not to do."
             )
+
+
+def _check_alternatives(examiner: Examiner, chapter: Chapter, report: ChapterReport) -> None:
+    for other in load_alternatives(chapter.alternatives):
+        exercise = chapter.exercise(other.exercise)
+        mine = next(e for e in report.exercises if e.name == exercise.name)
+        outcome = examiner.grade(exercise, _bench(chapter, other_answer(chapter, other)), diagnose=False)
+        mine.alternatives += 1
+        mine.accepted += outcome.score == outcome.points
+        for test in outcome.tests:
+            if test.verdict is not Verdict.PASSED:
+                why = test.detail or outcome.note
+                report.problems.append(f"hidden {test.id}: the right answer {other.name} is {test.verdict}: {why}")
+    for mine in report.exercises:
+        if not mine.alternatives:
+            report.problems.append(f"{chapter.name}/{mine.name} has no alternative; write one right answer or more.")
 
 
 def _check_misconceptions(
@@ -177,6 +198,7 @@ def table(reports: Sequence[ChapterReport]) -> str:
         lines.append(f"{report.name}: {'sound' if report.ok else 'not sound'} ({times})")
         for e in report.exercises:
             counts = f"{e.killed}/{e.misconceptions} killed  {e.recognised}/{e.misconceptions} recognised"
+            counts += f"  {e.accepted}/{e.alternatives} other right answers"
             lines.append(f"  {e.name:34} {e.points:4g} points  {counts}")
         lines += [f"  ! {problem}" for problem in report.problems]
     return "\n".join(lines)

@@ -21,7 +21,7 @@ from grader.grading.examiner import Examiner, LocalBench, examine
 from grader.sandbox.policy import Plan, in_force, probe
 from grader.sandbox.proxy import Link
 from grader.sandbox.session import Limits, Zygote
-from grader.testing.misconceptions import load_module
+from grader.testing.loading import load_module
 
 ROUNDS = 5
 CALLS = 3000

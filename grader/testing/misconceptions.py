@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import importlib.util
-import sys
 import types
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
+
+from grader.testing.loading import load_module
 
 Subject = TypeVar("Subject", bound=Callable[..., Any])
 
@@ -33,23 +33,6 @@ def misconception(exercise: str, sentence: str, replaces: str | None = None) -> 
         return subject
 
     return mark
-
-
-def load_module(file: Path, name: str) -> types.ModuleType:
-    """Import a trusted file under a unique name, without a place on the module path."""
-    spec = importlib.util.spec_from_file_location(name, file)
-    if spec is None or spec.loader is None:
-        raise ImportError(f"{file} cannot be imported")
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[name] = module  # dataclasses and pickles look their module up here
-    spec.loader.exec_module(module)
-    return module
-
-
-def reference_of(file: str) -> types.ModuleType:
-    """Give the reference module beside `file`, freshly loaded."""
-    folder = Path(file).resolve().parent
-    return load_module(folder / "exercises.py", f"solutions.{folder.name}.exercises")
 
 
 def load_misconceptions(file: Path) -> list[Misconception]:

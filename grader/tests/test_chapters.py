@@ -13,12 +13,13 @@ import pytest
 from grader.authoring.build import stale
 from grader.authoring.verify import verify
 from grader.course import Chapter, load_course
-from grader.testing.misconceptions import load_misconceptions, load_module
+from grader.testing.loading import load_module
+from grader.testing.misconceptions import load_misconceptions
 
 ROOT = Path(__file__).parent.parent.parent
 COURSE = load_course(ROOT)
 FILES = ("README.md", "chapter.toml", "exercises.ipynb", "exercises.py", "quiz.toml", "test_exercises.py")
-SECRET_FILES = ("built.json", "exercises.py", "misconceptions.py", "test_hidden.py")
+SECRET_FILES = ("alternatives.py", "built.json", "exercises.py", "misconceptions.py", "test_hidden.py")
 HEADINGS = ("## Key insights", "## Glossary", "## What you can now say", "## Sources")
 
 each_chapter = pytest.mark.parametrize("chapter", COURSE.chapters, ids=lambda chapter: chapter.name)
@@ -30,6 +31,7 @@ def test_verify_finds_it_sound(chapter: Chapter) -> None:
     assert report.problems == []
     for exercise in report.exercises:
         assert exercise.killed == exercise.recognised == exercise.misconceptions
+        assert exercise.accepted == exercise.alternatives >= 1
 
 
 def test_generated_files_are_up_to_date() -> None:

@@ -10,7 +10,7 @@ import pytest
 
 from grader.course import Course
 from grader.grading.examiner import Examiner, LocalBench, examine
-from grader.testing.misconceptions import load_module
+from grader.testing.loading import load_module
 from grader.tests.small_course import copy_course
 
 SUITE = '''

@@ -17,14 +17,17 @@ def test_the_small_course_is_sound(tmp_path: Path) -> None:
     for report in reports:
         for exercise in report.exercises:
             assert exercise.killed == exercise.recognised == exercise.misconceptions >= 3
+            assert exercise.accepted == exercise.alternatives >= 1
         data = report.to_json()
         assert set(data) == {"name", "ok", "exercises", "public_seconds", "hidden_cpu_seconds", "problems"}
-        assert set(data["exercises"][0]) == {"name", "points", "misconceptions", "killed", "recognised"}
+        counts = {"misconceptions", "killed", "recognised", "alternatives", "accepted"}
+        assert set(data["exercises"][0]) == {"name", "points", *counts}
 
 
 FLAWS = [
     ("exercises.py", "return 2 * x", "return 3 * x", "the reference is wrong"),
     ("misconceptions.py", "return x * x", "return x + x", "passes every hidden test"),
+    ("alternatives.py", "return x + x", "return x + 3", "the right answer by_adding is wrong"),
     ("test_hidden.py", '@exercise("mean")', '@exercise("median")', "chapter.toml knows no exercise 'median'"),
     ("test_hidden.py", "import", "imporrt", "cannot be collected"),
 ]

@@ -66,12 +66,14 @@ def gelu_by_sigmoid(x):
     return x * torch.sigmoid(math.sqrt(8 / math.pi) * x * (1 + 0.044715 * x * x))
 
 
-@alternative("gelu_tanh", "math.tanh for each number")
-def gelu_by_math(x):
+@alternative("gelu_tanh", "number by number, tanh by its definition on the safe side of zero")
+def gelu_by_numbers(x):
     def one(a):
-        return 0.5 * a * (1.0 + math.tanh(math.sqrt(2.0 / math.pi) * (a + 0.044715 * a**3)))
+        u = math.sqrt(2.0 / math.pi) * (a + 0.044715 * a * a * a)
+        e = torch.exp(-2 * u.abs())  # never above 1
+        return a / 2 * (1 + torch.sign(u) * (1 - e) / (1 + e))
 
-    return torch.tensor([one(a) for a in x.flatten().tolist()], dtype=x.dtype).reshape(x.shape)
+    return torch.stack([one(a) for a in x.flatten()]).reshape(x.shape) if x.numel() else x.clone()
 
 
 @alternative("gelu_tanh", "the layers used by their weights, einsum", replaces="FeedForward")

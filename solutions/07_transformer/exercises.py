@@ -145,7 +145,7 @@ def gelu_tanh(x: Tensor) -> Tensor:
     Notes:
         This is the form that GPT-2 was trained with. It differs from the exact GELU, x times the normal distribution
         function, by up to 0.0005, and the tests tell the two apart. Entries of size 1000 give finite results.
-        x is not changed.
+        Use torch operations throughout, so that gradients pass through it. x is not changed.
     """
     ### BEGIN SOLUTION
     inner = math.sqrt(2 / math.pi) * (x + 0.044715 * x**3)
@@ -352,7 +352,8 @@ class TransformerBlock(nn.Module):
         The module has exactly four children: norm1 and norm2, each its own make_norm(cfg), attention, an
         Attention(cfg), and ffn, a make_ffn(cfg). Each branch reads the normalised stream and its output is added to the
         stream itself, which is never normalised: h = x + attention(norm1(x)), and the result is h + ffn(norm2(h)).
-        There is no dropout. Gradients reach x and all parameters.
+        There is no dropout. Gradients reach x and all parameters, so
+        your norms and networks must be made of torch operations too.
     """
 
     def __init__(self, cfg: dict) -> None:

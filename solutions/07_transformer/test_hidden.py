@@ -231,7 +231,8 @@ def describe(module, name, *args):
     import torch
 
     made = getattr(module, name)(*args)
-    parameters = dict(made.named_parameters())
+    shared = getattr(getattr(made, "embedding", None), "weight", None)  # whichever of its names comes first
+    parameters = {"embedding.weight" if p is shared else key: p for key, p in made.named_parameters()}
     matrices = [tuple(p.flatten()[:4].tolist()) for p in parameters.values() if p.ndim == 2]
     return {
         "module": isinstance(made, torch.nn.Module),
@@ -293,7 +294,8 @@ def gradients(module, name, args, state, inputs, weight):
         if first.is_floating_point():
             first.requires_grad_()
         (made(first, *inputs[1:]) * weight).sum().backward()
-    found = {key: p.grad for key, p in made.named_parameters()}
+    shared = getattr(getattr(made, "embedding", None), "weight", None)  # whichever of its names comes first
+    found = {"embedding.weight" if p is shared else key: p.grad for key, p in made.named_parameters()}
     return found | ({"x": first.grad} if first.is_floating_point() else {})
 
 

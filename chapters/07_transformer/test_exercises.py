@@ -130,7 +130,14 @@ def test_count_is_that_of_a_small_model(exercises):
 def test_count_by_hand(exercises):
     """One layer of width 2 without biases: 16 for attention, 32 for ffn."""
     cfg = LLAMA_LIKE | {"d_model": 2, "n_heads": 1, "n_kv_heads": 1, "d_ff": 8, "ffn": "gelu", "n_layers": 1}
-    parts = {"embedding": 11 * 2, "positions": 0, "attention": 4 * 2 * 2, "ffn": 2 * 2 * 8, "norm": 3 * 2, "head": 11 * 2}
+    parts = {
+        "embedding": 11 * 2,
+        "positions": 0,
+        "attention": 4 * 2 * 2,
+        "ffn": 2 * 2 * 8,
+        "norm": 3 * 2,
+        "head": 11 * 2,
+    }
     exact(exercises.count_parameters(cfg), parts | {"total": sum(parts.values())}, "count_parameters of a tiny model")
 
 

@@ -32,7 +32,9 @@ def eps_outside_the_root(x, gamma, beta, eps=1e-5):
     return gamma * (x - mean) / (variance.sqrt() + eps) + beta
 
 
-@misconception("layer_norm", "You leave out eps, so that a vector of equal entries becomes 0 / 0; add it to the variance.")
+@misconception(
+    "layer_norm", "You leave out eps, so that a vector of equal entries becomes 0 / 0; add it to the variance."
+)
 def no_eps(x, gamma, beta, eps=1e-5):
     mean, variance = moments(x)
     return gamma * (x - mean) / variance.sqrt() + beta
@@ -104,6 +106,15 @@ def stays_wide(x, gamma, eps=1e-6):
     return gamma * wide / torch.sqrt(wide.square().mean(-1, keepdim=True) + eps)
 
 
+@misconception(
+    "rms_norm", "x.float() of a float32 tensor is x itself: your in-place product writes into the caller's tensor."
+)
+def in_place_on_the_input(x, gamma, eps=1e-6):
+    wide = x if x.dtype == torch.float64 else x.float()
+    wide *= torch.rsqrt(wide.square().mean(-1, keepdim=True) + eps)
+    return (gamma * wide).to(x.dtype)
+
+
 @misconception("rms_norm", "You divide by the root of the sum; it must be the mean of the squares.")
 def sum_of_squares(x, gamma, eps=1e-6):
     wide = x if x.dtype == torch.float64 else x.float()
@@ -155,7 +166,9 @@ class NoBend(reference.FeedForward):
         return self.down(self.up(x))
 
 
-@misconception("gelu_tanh", "You apply gelu_tanh again after the way back; it stands only in the middle.", "FeedForward")
+@misconception(
+    "gelu_tanh", "You apply gelu_tanh again after the way back; it stands only in the middle.", "FeedForward"
+)
 class BendsTwice(reference.FeedForward):
     def forward(self, x):
         return reference.gelu_tanh(super().forward(x))
@@ -223,7 +236,9 @@ def rounds_down(D, multiple_of):
     return 8 * D // 3 // multiple_of * multiple_of
 
 
-@misconception("swiglu", "You cut 8 D / 3 to a whole number before rounding up, which can lose a piece.", "swiglu_hidden")
+@misconception(
+    "swiglu", "You cut 8 D / 3 to a whole number before rounding up, which can lose a piece.", "swiglu_hidden"
+)
 def cuts_before_rounding_up(D, multiple_of):
     return -(-(8 * D // 3) // multiple_of) * multiple_of
 
@@ -453,7 +468,9 @@ class EveryPrefixAnew(reference.GPT):
     def forward(self, ids):
         if ids.shape[1] > self.cfg["T_max"]:
             raise ValueError("too long")
-        return torch.cat([super(EveryPrefixAnew, self).forward(ids[:, : t + 1])[:, -1:] for t in range(ids.shape[1])], 1)
+        return torch.cat(
+            [super(EveryPrefixAnew, self).forward(ids[:, : t + 1])[:, -1:] for t in range(ids.shape[1])], 1
+        )
 
 
 # -- count_parameters

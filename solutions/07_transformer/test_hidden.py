@@ -59,7 +59,9 @@ def test_layer_norm_forgets_shift_and_scale(exercises, x, shift, scale):
     x = torch.cat([x, x + torch.arange(1, D + 1) / D, 3 - x], -1)  # at least three different entries a vector
     one, none = one.repeat(3), none.repeat(3)
     expected = F.layer_norm(x, x.shape[-1:], eps=1e-15)
-    close(exercises.layer_norm(scale * x + shift, one, none, 1e-15 * scale**2), expected, "layer_norm(scale * x + shift)")
+    close(
+        exercises.layer_norm(scale * x + shift, one, none, 1e-15 * scale**2), expected, "layer_norm(scale * x + shift)"
+    )
 
 
 @exercise("layer_norm")
@@ -198,7 +200,9 @@ def weights_of(rng, sizes, dtype=DOUBLE):
     state = {}
     for name, size in sizes.items():
         spread = 1.0 if len(size) == 1 or name.startswith(("embedding", "positions")) else size[-1] ** -0.5
-        state[name] = (float(name.endswith("gamma")) + (0.4 if len(size) == 1 else spread) * rng.normal(*size)).to(dtype)
+        state[name] = (float(name.endswith("gamma")) + (0.4 if len(size) == 1 else spread) * rng.normal(*size)).to(
+            dtype
+        )
     return state
 
 
@@ -217,6 +221,7 @@ def network_sizes(D, width, bias=True):
 
 def network(x, state, prefix=""):
     """A feed-forward network of either kind, written with torch's own operations."""
+
     def linear(x, name):
         return F.linear(x, state[f"{prefix}{name}.weight"], state.get(f"{prefix}{name}.bias"))
 
@@ -399,7 +404,9 @@ def block_sizes(cfg, prefix=""):
         sizes |= {f"attention.{name}.weight": (out, D)} | ({f"attention.{name}.bias": (out,)} if bias else {})
     gate = {"gate.weight": (width, D)} if cfg["ffn"] == "swiglu" else {}
     inner = gate | network_sizes(D, width, bias and not gate)
-    return {prefix + name: size for name, size in (sizes | {f"ffn.{name}": size for name, size in inner.items()}).items()}
+    return {
+        prefix + name: size for name, size in (sizes | {f"ffn.{name}": size for name, size in inner.items()}).items()
+    }
 
 
 def normed(x, state, name, cfg):
@@ -554,7 +561,9 @@ def test_gpt_agrees_with_torch(exercises, rng):
     """Its logits are those of the same model made of PyTorch's own parts."""
     for name, cfg in ALL.items():
         state, ids = weights_of(rng, model_sizes(cfg)), rng.integers(0, cfg["vocab_size"], 2, 7)
-        close(pure(loaded(exercises, "GPT", state, cfg), ids), logits_of(ids, state, cfg), f"logits of the {name} model")
+        close(
+            pure(loaded(exercises, "GPT", state, cfg), ids), logits_of(ids, state, cfg), f"logits of the {name} model"
+        )
 
 
 @exercise("GPT", weight=2)
@@ -708,7 +717,9 @@ def test_gpt_in_float32(exercises, rng):
         model = exercises.GPT(cfg)
         model.load_state_dict(state, strict=False)
         # rounding of a few thousand float32 operations; the logits are about 3
-        roughly(model(ids), logits_of(ids, {k: v.double() for k, v in state.items()}, cfg).float(), 1e-3, "float32 logits")
+        roughly(
+            model(ids), logits_of(ids, {k: v.double() for k, v in state.items()}, cfg).float(), 1e-3, "float32 logits"
+        )
 
 
 # ---------------------------------------------------------------------------------------------------- count_parameters
@@ -761,7 +772,14 @@ def test_count_under_every_switch(exercises):
 def test_count_grows_with_every_size(exercises):
     """Depth, width, vocabulary and length each enter where they belong."""
     for base in (CLASSIC, MODERN):
-        for key, value in (("n_layers", 7), ("n_layers", 1), ("d_ff", 33), ("vocab_size", 101), ("T_max", 50), ("d_model", 48)):
+        for key, value in (
+            ("n_layers", 7),
+            ("n_layers", 1),
+            ("d_ff", 33),
+            ("vocab_size", 101),
+            ("T_max", 50),
+            ("d_model", 48),
+        ):
             cfg = base | {key: value}
             exact(exercises.count_parameters(cfg), counted(cfg), f"count_parameters with {key}={value}")
 
@@ -769,14 +787,21 @@ def test_count_grows_with_every_size(exercises):
 @exercise("count_parameters", weight=2)
 def test_count_of_published_models(exercises):
     """The totals are those of GPT-2, Llama 2 and 3, and Mistral."""
-    gpt2 = ((768, 12, 12, 124_439_808), (1024, 24, 16, 354_823_168), (1280, 36, 20, 774_030_080), (1600, 48, 25, 1_557_611_200))
+    gpt2 = (
+        (768, 12, 12, 124_439_808),
+        (1024, 24, 16, 354_823_168),
+        (1280, 36, 20, 774_030_080),
+        (1600, 48, 25, 1_557_611_200),
+    )
     for D, L, H, published in gpt2:
         cfg = BIG | {"d_model": D, "n_layers": L, "n_heads": H, "n_kv_heads": H, "d_ff": 4 * D}
         exact(exercises.count_parameters(cfg)["total"], published, f"the total of GPT-2 with {L} layers")
     exact(exercises.count_parameters(LLAMA)["total"], 6_738_415_616, "the total of Llama 2 7B")
     grouped = LLAMA | {"n_kv_heads": 8, "d_ff": 14336}
     exact(exercises.count_parameters(grouped)["total"], 7_241_732_096, "the total of Mistral 7B")
-    exact(exercises.count_parameters(grouped | {"vocab_size": 128256})["total"], 8_030_261_248, "the total of Llama 3 8B")
+    exact(
+        exercises.count_parameters(grouped | {"vocab_size": 128256})["total"], 8_030_261_248, "the total of Llama 3 8B"
+    )
 
 
 @exercise("count_parameters")
@@ -791,7 +816,15 @@ def test_count_of_what_no_memory_holds(exercises):
 
 # -------------------------------------------------------------------------------------------------------- init_weights
 
-START = CLASSIC | {"vocab_size": 90, "T_max": 40, "d_model": 64, "n_layers": 5, "n_heads": 4, "n_kv_heads": 4, "d_ff": 96}
+START = CLASSIC | {
+    "vocab_size": 90,
+    "T_max": 40,
+    "d_model": 64,
+    "n_layers": 5,
+    "n_heads": 4,
+    "n_kv_heads": 4,
+    "d_ff": 96,
+}
 STARTS = {
     "classic": START,
     "modern": MODERN | {"vocab_size": 90, "d_model": 64, "n_layers": 3, "n_heads": 4, "n_kv_heads": 2, "d_ff": 80},
@@ -825,7 +858,10 @@ def has_spread(values, std, name):
     """Assert mean 0 and the given standard deviation, each to 5.5 standard errors (less than one in 10^7)."""
     n, mean, got = values.numel(), float(values.double().mean()), float(values.double().square().mean().sqrt())
     holds(abs(mean) < 5.5 * std / math.sqrt(n), f"{name}: the mean is {mean:.5f}, expected about 0.")
-    holds(abs(got - std) < 5.5 * std / math.sqrt(2 * n), f"{name}: the standard deviation is {got:.5f}, expected about {std:.5f}.")
+    holds(
+        abs(got - std) < 5.5 * std / math.sqrt(2 * n),
+        f"{name}: the standard deviation is {got:.5f}, expected about {std:.5f}.",
+    )
 
 
 @exercise("init_weights", weight=2)
@@ -876,13 +912,17 @@ def test_init_draws_every_matrix_anew(exercises, rng):
     z = torch.stack([v / v.norm() for v in flat])
     alike = (z @ z.T - torch.eye(len(z))).abs().max()
     # 3000 independent pairs correlate by 0.018 on average; 400 pairs of matrices stay below 7 times that
-    holds(alike < 7 / math.sqrt(3000), f"Two matrices correlate by {float(alike):.2f}; each must have draws of its own.")
+    holds(
+        alike < 7 / math.sqrt(3000), f"Two matrices correlate by {float(alike):.2f}; each must have draws of its own."
+    )
 
 
 @exercise("init_weights")
 def test_init_follows_its_seed(exercises, rng):
     """The same seed gives the same weights, another gives others."""
-    one, again, other = (exercises.run(initialise, START, 0.05, s)["values"] for s in (rng.seed, rng.seed, rng.seed + 1))
+    one, again, other = (
+        exercises.run(initialise, START, 0.05, s)["values"] for s in (rng.seed, rng.seed, rng.seed + 1)
+    )
     for name, value in one.items():
         exact(again[name], value, f"{name}, initialised twice from one seed")
         if value.ndim == 2:
@@ -924,4 +964,6 @@ def test_init_keeps_a_deep_stream_in_hand(exercises, rng):
         holds(got["after"] < 2 * got["before"], f"The stream grows from {got['before']:.3f} to {got['after']:.3f}.")
         holds(got["after"] > got["before"], "The branches must add something to the stream.")
         # the logits have a deviation near 0.02 * sqrt(64) = 0.16: the loss exceeds ln V by about half its square
-        holds(abs(got["loss"] - math.log(90)) < 0.1, f"The first loss is {got['loss']:.3f}, ln V is {math.log(90):.3f}.")
+        holds(
+            abs(got["loss"] - math.log(90)) < 0.1, f"The first loss is {got['loss']:.3f}, ln V is {math.log(90):.3f}."
+        )

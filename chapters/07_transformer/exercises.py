@@ -86,7 +86,7 @@ def layer_norm(x: Tensor, gamma: Tensor, beta: Tensor, eps: float = 1e-5) -> Ten
 # %% [markdown]
 # ## 7.2 rms_norm
 #
-# The same without the mean and without the shift. It is what most models since 2023 use.
+# The same without the mean and without the shift. It is what Llama and most open models after it use.
 
 
 # %%

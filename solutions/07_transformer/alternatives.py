@@ -172,8 +172,8 @@ class GPTWithBuffers(nn.Module):
         self.register_buffer("places", torch.arange(T_max))
 
     def forward(self, ids):
-        T = ids.size(1)
-        if T > self.cfg["T_max"]:
+        T, T_max = ids.size(1), self.cfg["T_max"]
+        if T > T_max:
             raise ValueError("sequence too long")
         x = self.embedding(ids)
         if hasattr(self, "positions"):
@@ -187,7 +187,8 @@ class GPTWithBuffers(nn.Module):
 class GPTByOneHot(reference.GPT):
     def forward(self, ids):
         B, T = ids.shape
-        if T > self.cfg["T_max"]:
+        T_max = self.cfg["T_max"]
+        if T > T_max:
             raise ValueError(f"T={T}")
         weight = self.embedding.weight
         x = torch.nn.functional.one_hot(ids, weight.shape[0]).to(weight.dtype) @ weight
@@ -281,6 +282,6 @@ def init_then_divide(model, std=0.02, seed=0):
     for name, p in model.named_parameters():
         if "gamma" in name:
             p.data += 1.0
-        if name.endswith("W_o.weight") or name.endswith("ffn.down.weight"):
+        if name.endswith(("W_o.weight", "ffn.down.weight")):
             p.data /= (2 * len(model.blocks)) ** 0.5
     return model

@@ -91,7 +91,7 @@ def layer_norm(x: Tensor, gamma: Tensor, beta: Tensor, eps: float = 1e-5) -> Ten
 # %% [markdown]
 # ## 7.2 rms_norm
 #
-# The same without the mean and without the shift. It is what most models since 2023 use.
+# The same without the mean and without the shift. It is what Llama and most open models after it use.
 
 
 # %%
@@ -421,9 +421,9 @@ class GPT(nn.Module):
     def forward(self, ids: Tensor) -> Tensor:
         """Map ids (B, T), int64, to logits (B, T, V), not normalised; ValueError if T > T_max, for every cfg."""
         ### BEGIN SOLUTION
-        T = ids.shape[1]
-        if T > self.cfg["T_max"]:
-            raise ValueError(f"{T} tokens do not fit into T_max={self.cfg['T_max']}")
+        T, T_max = ids.shape[1], self.cfg["T_max"]
+        if T > T_max:
+            raise ValueError(f"{T} tokens do not fit into T_max={T_max}")
         x = self.embedding(ids)  # (B, T, D)
         if self.positions is not None:
             x = x + self.positions.weight[:T]  # (T, D): the same for every sequence

@@ -166,7 +166,7 @@ def test_rms_norm_keeps_dtype_and_inputs(exercises, rng):
         close(pure(exercises.rms_norm, x, gamma), expected, f"rms_norm of a {dtype} tensor")
 
 
-# ------------------------------------------------------------------------------------------------ gelu_tanh, FeedForward
+# ----------------------------------------------------------------------------------------------- gelu_tanh, FeedForward
 
 
 @exercise("gelu_tanh", weight=2)
@@ -238,24 +238,21 @@ def describe(module, name, *args):
     made = getattr(module, name)(*args)
     shared = getattr(getattr(made, "embedding", None), "weight", None)  # whichever of its names comes first
     parameters = {"embedding.weight" if p is shared else key: p for key, p in made.named_parameters()}
-    matrices = [tuple(p.flatten()[:4].tolist()) for p in parameters.values() if p.ndim == 2]
     return {
         "module": isinstance(made, torch.nn.Module),
         "sizes": {key: tuple(p.shape) for key, p in parameters.items()},
         "trained": all(p.requires_grad for p in parameters.values()),
         "dtypes": sorted({str(p.dtype) for p in parameters.values()}),
-        "distinct": len(set(matrices)) == len(matrices),
         "children": sorted(key for key, child in made.named_children() if any(True for _ in child.parameters())),
     }
 
 
 def registered(got, sizes):
-    """Assert that a module registers exactly these parameters, all trained, none a copy of another."""
+    """Assert that a module registers exactly these parameters, all trained."""
     holds(got["module"], "It must be an nn.Module.")
     exact(got["sizes"], sizes, "names and shapes of the parameters")
     exact(got["dtypes"], ["torch.float32"], "the dtypes of the parameters")
     holds(got["trained"], "Every parameter must require a gradient.")
-    holds(got["distinct"], "No two matrices may start with the same values.")
 
 
 @exercise("gelu_tanh", weight=2)

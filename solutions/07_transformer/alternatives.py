@@ -172,8 +172,8 @@ class GPTWithBuffers(nn.Module):
         self.register_buffer("places", torch.arange(T_max))
 
     def forward(self, ids):
-        T, T_max = ids.size(1), self.cfg["T_max"]
-        if T > T_max:
+        T = ids.size(1)
+        if self.cfg["T_max"] < T:
             raise ValueError("sequence too long")
         x = self.embedding(ids)
         if hasattr(self, "positions"):
@@ -187,8 +187,7 @@ class GPTWithBuffers(nn.Module):
 class GPTByOneHot(reference.GPT):
     def forward(self, ids):
         B, T = ids.shape
-        T_max = self.cfg["T_max"]
-        if T > T_max:
+        if self.cfg["T_max"] < T:
             raise ValueError(f"T={T}")
         weight = self.embedding.weight
         x = torch.nn.functional.one_hot(ids, weight.shape[0]).to(weight.dtype) @ weight

@@ -421,9 +421,9 @@ class GPT(nn.Module):
     def forward(self, ids: Tensor) -> Tensor:
         """Map ids (B, T), int64, to logits (B, T, V), not normalised; ValueError if T > T_max, for every cfg."""
         ### BEGIN SOLUTION
-        T, T_max = ids.shape[1], self.cfg["T_max"]
-        if T > T_max:
-            raise ValueError(f"{T} tokens do not fit into T_max={T_max}")
+        T = ids.shape[1]
+        if self.cfg["T_max"] < T:
+            raise ValueError(f"{T} tokens do not fit into T_max={self.cfg['T_max']}")
         x = self.embedding(ids)  # (B, T, D)
         if self.positions is not None:
             x = x + self.positions.weight[:T]  # (T, D): the same for every sequence

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import io
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -16,7 +17,10 @@ from grader.course import CourseError
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run one command and give its exit status: 0 fine, 1 not sound, 2 usage, 3 the machine's own fault."""
+    """Run one command and give its exit status: 0 fine or to do, 1 failed, 2 usage, 3 the machine's own fault."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):  # a sign that a terminal lacks is no reason to stop
+            stream.reconfigure(errors="replace")
     options = _parser().parse_args(arguments)
     try:
         return int(options.run(options))
@@ -31,12 +35,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="grader", description="Build, verify and grade the course.")
+    parser = argparse.ArgumentParser(
+        prog="grader",
+        description="Learn, build and grade the course. Alone it says where you are and what is next.",
+        epilog="Exit status: 0 fine or to do, 1 failed, 2 wrong usage, 3 the machine's own fault.",
+    )
     parser.add_argument("--version", action="version", version=__version__)
     parser.add_argument("--course", type=Path, metavar="PATH", help="the course's folder (default: found upwards)")
     parser.add_argument("--solutions", type=Path, metavar="PATH", help="a private folder in place of solutions/")
-    commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
+    commands = parser.add_subparsers(title="commands", metavar="COMMAND")
+    student.add_commands(commands)
     teach.add_commands(commands)
     author.add_commands(commands)
-    student.add_commands(commands)
+    parser.set_defaults(run=student.status, json=False)
     return parser

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import ast
-import bdb
 import pdb
 import sys
 from collections.abc import Iterator, Sequence
@@ -13,6 +12,7 @@ from typing import Any
 import pytest
 
 from grader.sandbox.agent import notebook_source
+from grader.testing.plugin import PROVIDER, DeskProvider, run_pytest
 
 INTRODUCTION = """
 Python's debugger stops at the first line of your function, called as the check calls it.
@@ -21,10 +21,15 @@ Python's debugger stops at the first line of your function, called as the check 
 
 
 class Debugging:
-    """Runs a test under a debugger with stops in the student's file."""
+    """Runs one test under a debugger with stops in the student's file, and says how it ended."""
 
     def __init__(self, file: Path, lines: Sequence[int], test: str) -> None:
         self._file, self._lines, self._test = file, lines, test
+
+    @pytest.hookimpl(tryfirst=True)
+    def pytest_configure(self, config: pytest.Config) -> None:
+        """Have the tests speak to the student's file."""
+        config.stash[PROVIDER] = DeskProvider(self._file)
 
     def pytest_collection_modifyitems(self, items: list[pytest.Item]) -> None:
         """Leave the one test."""
@@ -38,14 +43,18 @@ class Debugging:
             debugger.set_break(str(self._file), line)
         debugger.rcLines = ["continue"]  # it would stop in the test's own first line
 
-        def debugged(**given: Any) -> Any:
-            try:
-                return debugger.runcall(original, **given)
-            except bdb.BdbQuit:
-                pytest.exit("left the debugger", returncode=0)
+        def debugged(**given: Any) -> None:
+            ended: list[bool] = []
+            debugger.runcall(lambda: ended.append(original(**given) is None))
+            if not ended:  # the student left
+                pytest.exit("left the debugger")
 
-        debugged.__signature__ = None  # type: ignore[attr-defined]
         item.obj = debugged
+
+    def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
+        """Say how the test ended."""
+        if report.when == "call":
+            print("The check passes." if report.passed else "The check fails.")
 
 
 def first_lines(text: str, names: Sequence[str]) -> Iterator[int]:
@@ -64,9 +73,8 @@ def main() -> int:
     file = Path(name)
     text = notebook_source(file.read_bytes()) if file.suffix == ".ipynb" else file.read_text(encoding="utf-8-sig")
     print(INTRODUCTION)
-    arguments = [suite, "--module", name, "-s", "-q", "-p", "no:cacheprovider", "--override-ini", "addopts="]
-    arguments += ["--import-mode=importlib", "-p", "grader.testing.plugin", "--no-header", "--no-summary"]
-    return int(pytest.main(arguments, plugins=[Debugging(file, list(first_lines(text, functions)), test)]))
+    run_pytest([Path(suite)], [Debugging(file, list(first_lines(text, functions)), test)])
+    return 0
 
 
 if __name__ == "__main__":

@@ -44,7 +44,7 @@ def find_exercise(course: Course, word: str) -> Target:
         t for t in everything if name and any(name in spoken for spoken in _words(t))
     ]
     if not found:
-        raise CourseError(f"no exercise is called {word!r}{_suggestions(course, wanted)}.")
+        raise CourseError(f"no exercise is called {word!r}{_suggestions(course, wanted)}")
     return _only(word, found)
 
 
@@ -82,5 +82,5 @@ def _suggestions(course: Course, wanted: str) -> str:
     spoken = {name.lower(): name for name in names}
     near = difflib.get_close_matches(wanted.rpartition("/")[2], spoken, n=3, cutoff=0.6)
     if near:
-        return f"; did you mean {' or '.join(spoken[name] for name in near)}?"[:-1]
-    return "; `grader list` shows them all"
+        return f"; did you mean {' or '.join(spoken[name] for name in near)}?"
+    return "; `grader list` shows them all."

@@ -12,6 +12,7 @@ import contextlib
 import gc
 import json
 import os
+import select
 import sys
 import tempfile
 from collections.abc import Mapping
@@ -22,7 +23,7 @@ from grader.course import CourseError
 from grader.student.orders import Order, order_from_json
 
 MAX_PRINTED = 20_000
-ONCE = "--once"
+ONCE, COLD = "--once", "--cold"
 
 
 def main() -> int:
@@ -30,8 +31,10 @@ def main() -> int:
     out = os.fdopen(os.dup(1), "w", encoding="utf-8", buffering=1)
     os.dup2(2, 1)  # what a library or the student prints must not come between the answers
     once = ONCE in sys.argv or not hasattr(os, "fork")
-    _load(everything="--cold" not in sys.argv)
+    _load()
     _send(out, {"ready": os.getpid()})
+    if COLD not in sys.argv and not _is_asked():
+        _load_the_rest()
     for line in sys.stdin:
         order = order_from_json(json.loads(line))
         if once:
@@ -47,22 +50,34 @@ def _send(out: IO[str], data: Mapping[str, Any]) -> None:
     out.flush()
 
 
-def _load(everything: bool) -> None:
-    """Import what every order needs; also what only some need, if there is time for it before the first order."""
+def _load() -> None:
+    """Import what every order needs."""
     import torch
 
-    from grader.testing import plugin
+    import grader.testing.plugin  # noqa: F401
 
     torch.set_num_threads(1)  # a fork inherits no threads
-    if everything:
-        if sys.platform != "darwin":  # its libraries refuse to work in a fork once they have worked before it
-            from grader.sandbox.prewarm import prewarm
 
-            prewarm()
-        with tempfile.TemporaryDirectory() as folder:
-            rehearsal = Path(folder) / "test_rehearsal.py"
-            rehearsal.write_text("import hypothesis\n\n\ndef test(rng): ...\n", encoding="utf-8")
-            plugin.run_pytest([rehearsal], [])
+
+def _is_asked() -> bool:
+    """Whether an order waits already."""
+    if sys.platform == "win32":
+        return False
+    return bool(select.select([sys.stdin], [], [], 0)[0])
+
+
+def _load_the_rest() -> None:
+    """Import what some orders need, and run once what is slow the first time, while the student still types."""
+    from grader.testing.plugin import run_pytest
+
+    with tempfile.TemporaryDirectory() as folder:
+        rehearsal = Path(folder) / "test_rehearsal.py"
+        rehearsal.write_text("import hypothesis\n\n\ndef test(rng): ...\n", encoding="utf-8")
+        run_pytest([rehearsal], [])
+    if sys.platform != "darwin":  # its libraries refuse to work in a fork once they have worked before it
+        from grader.sandbox.prewarm import prewarm
+
+        prewarm()
     gc.collect()
     gc.freeze()
 

@@ -36,10 +36,6 @@ class Worker:
         self._lock = threading.Lock()
         self._process = self._start()
 
-    @property
-    def is_busy(self) -> bool:
-        return self._order is not None
-
     def ask(self, order: Order) -> None:
         """Have an order run; one that is still running is given up without an answer."""
         self.give_up("")

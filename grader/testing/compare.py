@@ -12,6 +12,9 @@ from typing import Any
 import numpy as np
 import torch
 
+__tracebackhide__ = True
+"""Pytest's full view ends in the test's own line."""
+
 TOLERANCE = {
     torch.float64: 1e-9,
     torch.complex128: 1e-9,

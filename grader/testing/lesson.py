@@ -20,7 +20,7 @@ import torch
 
 from grader.sandbox.proxy import SandboxEnd, Trace
 from grader.testing.axes import argument_axes, return_axes, shapes_of, sizes_of, torch_error, wrong_shape
-from grader.testing.calls import Call, last_call, written
+from grader.testing.calls import Call, gave, telling_call, written
 from grader.testing.compare import Mismatch, show
 from grader.testing.draw import pair
 from grader.testing.suite import LoadFailure, TestInfo
@@ -58,7 +58,7 @@ def teach(info: TestInfo, error: BaseException, file: Path, trace: Trace, module
         trace: the test's conversation with the student's code.
         module: the student's module, for signatures and docstrings.
     """
-    call = last_call(trace, module)
+    call = telling_call(trace, module, error.got if isinstance(error, Mismatch) else None)
     words, drawing = _what_happened(error, file, call)
     line = _line_raised(error, file) or (_line_of(call.function) if call is not None else 0)
     return Lesson(
@@ -108,17 +108,12 @@ def _mismatch(error: Mismatch, call: Call | None) -> tuple[str, list[str]]:
         drawing = pair(got, expected, error.place) if expected.ndim else []
         return f"{error.what}: {error.words}", drawing
     if type(got) is type(expected) and isinstance(got, (torch.Tensor, np.ndarray)) and got.shape != expected.shape:
-        axes = return_axes(call.docstring) if call is not None and _is_same(call.value, got) else ()
+        axes = return_axes(call.docstring) if call is not None and gave(call, got) else ()
         return f"{error.what}: {wrong_shape(tuple(got.shape), tuple(expected.shape), axes)}", []
     if isinstance(expected, (torch.Tensor, np.ndarray)) or type(got) is not type(expected):
         return str(error), []
     drawing = [f"got       {show(got)}", f"expected  {show(expected)}"]
     return f"{error.what}: {_first_difference(got, expected)}", drawing
-
-
-def _is_same(value: Any, got: Any) -> bool:
-    """Whether what was compared is what the call gave, and not something that the test made of it."""
-    return type(value) is type(got) and value.shape == got.shape and bool((value == got).all())
 
 
 def _first_difference(got: Any, expected: Any) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 import sys
+from pathlib import Path
 from typing import Any
 
 from grader.cli.common import EXIT_FAILED, EXIT_FINE, EXIT_MACHINE, Commands, course_of
@@ -31,6 +32,15 @@ def add_commands(commands: Commands) -> None:
     _add_from(reset)
     quiz = _add(commands, "quiz", _quiz, "answer a chapter's questions, each explained at once")
     quiz.add_argument("chapter", nargs="?", metavar="CHAPTER", help="default: where you are")
+    _add(commands, "setup", _setup, "have git merge your exercises by function, so that `git pull` keeps your work")
+    update = _add(commands, "update", _update, "take over a newer course from a folder or a zip file; your work stays")
+    update.add_argument("source", type=Path, metavar="SOURCE", help="a newer clone, folder or zip file")
+    update.add_argument("--dry-run", action="store_true", help="only say what would change")
+    merge = commands.add_parser("merge-file", help="merge three versions of a file by function (git calls this)")
+    for name in ("base", "ours", "theirs"):
+        merge.add_argument(name, type=Path)
+    merge.add_argument("name", help="the file's path in the repository")
+    merge.set_defaults(run=_merge_file)
     _add(commands, "doctor", _doctor, "check this machine, and say what mends it")
 
 
@@ -194,6 +204,41 @@ def _chapter(course: Course, word: str) -> Chapter:
     from grader.student.names import find_target
 
     return find_target(course, word).chapter
+
+
+# -- updates -------------------------------------------------------------------------------------------------------
+
+
+def _setup(options: argparse.Namespace) -> int:
+    from grader.student.driver import set_up
+
+    done = set_up(course_of(options).root)
+    if options.json:
+        _print_json({"done": done})
+    else:
+        print("\n".join(done) or "Everything is set up.")
+    return EXIT_FINE
+
+
+def _update(options: argparse.Namespace) -> int:
+    from grader.student.drawer import open_drawer
+    from grader.student.paper import Paper
+    from grader.student.update import apply, plan, show_changes
+
+    course = course_of(options)
+    changes = plan(course, options.source)
+    copies = None if options.dry_run else apply(course, changes, open_drawer(course))
+    if options.json:
+        _print_json({"changes": [change.to_json() for change in changes], "copies": str(copies) if copies else None})
+    else:
+        show_changes(Paper(), changes, copies, options.dry_run)
+    return EXIT_FAILED if any(change.kind == "left" for change in changes) else EXIT_FINE
+
+
+def _merge_file(options: argparse.Namespace) -> int:
+    from grader.student.driver import merge_files
+
+    return EXIT_FINE if merge_files(options.base, options.ours, options.theirs, options.name) else EXIT_FAILED
 
 
 # -- the machine ---------------------------------------------------------------------------------------------------

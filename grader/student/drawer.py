@@ -5,9 +5,11 @@ It is the student's own: nothing in it is ever handed in or graded, and all of i
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -48,20 +50,30 @@ class Drawer:
             raise CourseError(f"{file} cannot be written ({error.strerror}); run `grader doctor`.") from None
 
     def keep(self, name: str, data: bytes) -> Path:
-        """Keep a copy of what is about to be replaced, and say where."""
-        stamp = time.strftime("%Y-%m-%d_%H-%M-%S")
-        place = self.folder / "kept" / stamp / name
-        count = 1
-        while place.exists():
-            count += 1
-            place = self.folder / "kept" / f"{stamp}_{count}" / name
+        """Keep a copy of a file that is about to be replaced, and say where."""
+        folder = self.keep_all({name: data})
+        assert folder is not None
+        return folder / name
+
+    def keep_all(self, files: Mapping[str, bytes]) -> Path | None:
+        """Keep copies of files in a folder of their own, and say where. Raises CourseError if that is impossible."""
+        if not files:
+            return None
+        folder = self._fresh_folder()
         try:
             _make(self.folder)
-            place.parent.mkdir(parents=True, exist_ok=True)
-            place.write_bytes(data)
+            for name, data in files.items():
+                place = folder / name
+                place.parent.mkdir(parents=True, exist_ok=True)
+                place.write_bytes(data)
         except OSError as error:
-            raise CourseError(f"{place} cannot be written ({error.strerror}), so nothing was changed.") from None
-        return place
+            raise CourseError(f"{folder} cannot be written ({error.strerror}), so nothing was changed.") from None
+        return folder
+
+    def _fresh_folder(self) -> Path:
+        stamp = time.strftime("%Y-%m-%d_%H-%M-%S")
+        names = (stamp if at == 1 else f"{stamp}_{at}" for at in itertools.count(1))
+        return next(folder for name in names if not (folder := self.folder / "kept" / name).exists())
 
 
 def _make(folder: Path) -> None:

@@ -14,15 +14,12 @@ from collections.abc import Mapping
 from typing import Any
 
 from grader.student.pieces import (
-    END,
     Piece,
-    by_name,
     cell_source,
     cut,
     is_stub,
     join,
     read_notebook,
-    rest_of,
     same_code,
     write_notebook,
 )
@@ -32,33 +29,47 @@ def merge_modules(base: str, ours: str, theirs: str) -> str:
     """Merge two versions of a module.
 
     Args:
-        base: what both come from; where that is unknown, what is known of it.
+        base: what both come from.
         ours: the student's version.
         theirs: the newer release.
     """
-    old, mine, new = (by_name(cut(text)) for text in (base, ours, theirs))
-    order = _order(cut(ours), cut(theirs), old)
-    gaps = {name: _gap(cut(base), cut(ours), cut(theirs), name) for name in [*order, END]}
-    texts = {name: _choose(_text(old, name), _text(mine, name), _text(new, name)) for name in order}
-    pieces = [Piece(name, texts[name], gaps[name], 0) for name in order if texts[name]]
-    return join([*pieces, Piece(END, "", gaps[END], 0)])
+    old = _keyed(cut(base))
+    return _merge({key: piece.text for key, piece in old.items()}, old, ours, theirs)
 
 
-def _text(pieces: Mapping[str, Piece], name: str) -> str:
-    return pieces[name].text if name in pieces else ""
+def merge_modules_without_base(untouched: Mapping[str, str], ours: str, theirs: str) -> str:
+    """Merge two versions of a module whose common origin is unknown, but for the functions that are as released."""
+    return _merge(untouched, None, ours, theirs)
 
 
-def _order(ours: list[Piece], theirs: list[Piece], old: Mapping[str, Piece]) -> list[str]:
-    """Give the names in the newer release's order; what only the student has comes after what it followed."""
-    order = [piece.name for piece in theirs if piece.name != END]
+def _merge(texts: Mapping[str, str], old: Mapping[str, Piece] | None, ours: str, theirs: str) -> str:
+    mine, new = _keyed(cut(ours)), _keyed(cut(theirs))
+    pieces = []
+    for key in _order(mine, new, texts):
+        text = _choose(texts.get(key, ""), _text(mine, key), _text(new, key))
+        pieces.append(Piece(key, text, _gap(old, mine, new, key), 0))
+    return join(pieces)
+
+
+def _keyed(pieces: list[Piece]) -> dict[str, Piece]:
+    """Give the pieces by name, the end among them; earlier ones of a name that comes again keep a key of their own."""
+    last = {piece.name: at for at, piece in enumerate(pieces)}
+    return {piece.name if last[piece.name] == at else f"{piece.name} {at}": piece for at, piece in enumerate(pieces)}
+
+
+def _text(pieces: Mapping[str, Piece], key: str) -> str:
+    return pieces[key].text if key in pieces else ""
+
+
+def _order(mine: Mapping[str, Piece], new: Mapping[str, Piece], old: Mapping[str, str]) -> list[str]:
+    """Give the keys in the newer release's order; what only the student has comes after what it followed."""
+    order = list(new)
     previous = ""
-    for piece in ours:
-        if piece.name == END:
-            continue
-        dropped = piece.name in old and old[piece.name].text == piece.text  # the release gave it up, and so may we
-        if piece.name not in order and not dropped:
-            order.insert(order.index(previous) + 1 if previous in order else 0, piece.name)
-        previous = piece.name
+    for key, piece in mine.items():
+        dropped = old.get(key) == piece.text  # the release gave it up, and so may we
+        if key not in new and not dropped:
+            order.insert(order.index(previous) + 1 if previous in order[:-1] else 0, key)
+        previous = key
     return order
 
 
@@ -77,47 +88,36 @@ def _choose(base: str, ours: str, theirs: str) -> str:
     return theirs if is_stub(ours) and not is_stub(theirs) else ours
 
 
-def _gap(base: list[Piece], ours: list[Piece], theirs: list[Piece], name: str) -> str:
+def _gap(old: Mapping[str, Piece] | None, mine: Mapping[str, Piece], new: Mapping[str, Piece], key: str) -> str:
     """Merge what stands in front of a function."""
-    old, mine, new = (_before(pieces, name) for pieces in (base, ours, theirs))
-    if new is None or mine is None:
-        return (new if mine is None else mine) or ""
-    if mine in (old, new) or rest_of([Piece("", "", mine, 0)]) == rest_of([Piece("", "", old or "", 0)]):
-        return new
-    if new == old:
-        return mine
-    added = _added(old, mine, new)
-    return new.rstrip("\n") + "\n" + added + "\n\n" if added else new
-
-
-def _before(pieces: list[Piece], name: str) -> str | None:
-    return next((piece.before for piece in reversed(pieces) if piece.name == name), None)
-
-
-def _added(old: str | None, mine: str, new: str) -> str:
-    """Give the student's own statements: what is neither in the base nor in the release."""
-    known = _statements(old or "") | _statements(new)
-    names = _assigned(new) if old is None else set()
+    if key not in mine or key not in new:
+        return (new if key in new else mine)[key].before
+    own, released = mine[key].before, new[key].before
+    base = old[key].before if old is not None and key in old else None
+    if own in (base, released):
+        return released
+    if released == base:
+        return own
     try:
-        body = ast.parse(mine).body
-    except SyntaxError:
-        return ""
-    own = [node for node in body if ast.unparse(node) not in known and not (_targets(node) & names)]
-    return "".join(f"{ast.get_source_segment(mine, node)}\n" for node in own)
+        added = _added(base, own, released)
+    except SyntaxError:  # a slip of the student's: keep all of it
+        return own
+    return released.rstrip("\n") + "\n" + added + "\n\n" if added else released
+
+
+def _added(base: str | None, own: str, released: str) -> str:
+    """Give the student's own statements and comments: what is neither in the base nor in the release."""
+    known = _statements(base or "") | _statements(released)
+    # where nothing is known of the base, a constant of an older release must not win over the new one
+    given = set() if base is not None else {name for node in ast.parse(released).body for name in _targets(node)}
+    nodes = [node for node in ast.parse(own).body if ast.unparse(node) not in known and not (_targets(node) & given)]
+    written = {*(base or own).splitlines(), *released.splitlines()}
+    comments = [line for line in own.splitlines() if line.startswith("#") and line not in written]
+    return "".join(f"{line}\n" for line in [*comments, *(ast.get_source_segment(own, node) or "" for node in nodes)])
 
 
 def _statements(text: str) -> set[str]:
-    try:
-        return {ast.unparse(node) for node in ast.parse(text).body}
-    except SyntaxError:
-        return set()
-
-
-def _assigned(text: str) -> set[str]:
-    try:
-        return {name for node in ast.parse(text).body for name in _targets(node)}
-    except SyntaxError:
-        return set()
+    return {ast.unparse(node) for node in ast.parse(text).body}
 
 
 def _targets(node: ast.stmt) -> set[str]:
@@ -136,35 +136,49 @@ def merge_notebooks(base: str, ours: str, theirs: str) -> str:
     Raises:
         DamagedNotebook: if one of them is none.
     """
-    old, mine, new = (_cells(read_notebook(text)) for text in (base, ours, theirs))
-    result = copy.deepcopy(read_notebook(theirs))
-    result["cells"] = [_cell(old.get(key), mine.get(key), cell) for key, cell in new.items()]
+    return merge_notebooks_without_base(
+        {key: cell_source(cell) for key, cell in _cells(read_notebook(base)).items()}, ours, theirs
+    )
+
+
+def merge_notebooks_without_base(untouched: Mapping[str, str], ours: str, theirs: str) -> str:
+    """The same where of the common origin only some cells are known, by their keys."""
+    mine, result = _cells(read_notebook(ours)), copy.deepcopy(read_notebook(theirs))
+    new = _cells(result)
+    cells = [_cell(untouched.get(key, ""), mine.get(key), cell) for key, cell in new.items()]
     keys, previous = list(new), ""
     for key, cell in mine.items():
-        dropped = key in old and cell_source(old[key]) == cell_source(cell)
+        dropped = untouched.get(key) == cell_source(cell)
         if key not in new and not dropped:
             at = keys.index(previous) + 1 if previous in keys else 0
             keys.insert(at, key)
-            result["cells"].insert(at, cell)
+            cells.insert(at, cell)
         previous = key
+    result["cells"] = cells
     return write_notebook(result)
+
+
+def cell_key(name: str) -> str:
+    """Give the key of the cell that holds a function."""
+    return f"function {name}"
 
 
 def _cells(notebook: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
     found: dict[str, dict[str, Any]] = {}
     for at, cell in enumerate(notebook["cells"]):
         names = [p.name for p in cut(cell_source(cell)) if p.name] if cell.get("cell_type") == "code" else []
-        key = f"function {names[0]}" if names else str(cell.get("id", f"number {at}"))
+        key = cell_key(names[0]) if names else str(cell.get("id", f"number {at}"))
         found[key if key not in found else f"{key} {at}"] = cell
     return found
 
 
-def _cell(old: Mapping[str, Any] | None, mine: dict[str, Any] | None, new: dict[str, Any]) -> dict[str, Any]:
+def _cell(base: str, mine: dict[str, Any] | None, new: dict[str, Any]) -> dict[str, Any]:
     if mine is None:
         return new
-    before, own, released = (cell_source(cell) if cell is not None else "" for cell in (old, mine, new))
-    if new.get("cell_type") != "code":
-        return new if own == before or not before else mine if released == before else new
-    chosen = _choose(before, own, released)
+    own, released = cell_source(mine), cell_source(new)
+    if new.get("cell_type") == "code":
+        chosen = _choose(base, own, released)
+    else:
+        chosen = own if base and released == base else released
     # what a cell gave when it was run stays with it as long as its text does
     return mine if chosen == own else new

@@ -1,4 +1,4 @@
-"""The commands of authors: verify, build."""
+"""The commands of authors: verify, build, release."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ def add_commands(commands: Commands) -> None:
     """Add the commands of authors to the parser."""
     _add_verify(commands)
     _add_build(commands)
+    _add_release(commands)
 
 
 def _add_verify(commands: Commands) -> None:
@@ -60,4 +61,25 @@ def _build(options: argparse.Namespace) -> int:
     for change in build(course, chapters, options.nbgrader, options.force):
         print(change.sentence)
     print("\n".join(refresh(course)) or "README.md is up to date.")
+    return EXIT_FINE
+
+
+def _add_release(commands: Commands) -> None:
+    release = commands.add_parser("release", help="make the students' repository (instructors)")
+    release.add_argument("dest", type=Path, metavar="DEST", help="an empty folder, or an earlier release")
+    release.add_argument("--chapter", action="append", metavar="NN", help="release this chapter now (default: all)")
+    release.set_defaults(run=_release)
+
+
+def _release(options: argparse.Namespace) -> int:
+    from grader.authoring.release import release
+
+    course = course_of(options)
+    done = release(course, options.dest, [course.chapter(name) for name in options.chapter or ()])
+    if not done.commit:
+        print(f"Nothing has changed since the release in {options.dest}.")
+        return EXIT_FINE
+    files = f"{len(done.written)} files written, {len(done.removed)} removed"
+    print(f"Released {len(done.chapters)} chapters to {options.dest}: {files}, commit {done.commit}.")
+    print("Searched, in its files and its whole history: no solution, hidden test or misconception is in it.")
     return EXIT_FINE

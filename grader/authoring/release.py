@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import os
 import subprocess
 from collections.abc import Iterator, Sequence
@@ -19,8 +20,8 @@ ROOT_FILES = (
     *(".gitattributes", ".gitignore", "LICENSE", "constraints.txt", "pyproject.toml", ".github/AGENTS.md"),
     *(".devcontainer/devcontainer.json", ".github/workflows/progress.yml", ".github/workflows/solutions.yml"),
 )
-MACHINE_ROOMS = ("cli", "report", "sandbox", "student", "testing")
-"""The rooms of the machine that a student's desk needs; no tests of the machine, no authoring, no grading."""
+DOORS = ("__main__.py", "cli/student.py", "student/*.py", "testing/*.py")
+"""Where a student or a public test comes in: of the machine they get these and all that these import, and no more."""
 STUDENT_FILES = Path(__file__).parent / "student_files"
 IDENTITY = {"GIT_AUTHOR_NAME": "LLM from Stubs", "GIT_AUTHOR_EMAIL": "course@localhost"}
 
@@ -92,15 +93,44 @@ def _files(course: Course) -> Iterator[tuple[str, bytes]]:
     for name in ROOT_FILES:
         if (course.root / name).is_file():
             yield name, (course.root / name).read_bytes()
-    machine = Path(__file__).parent.parent
-    for file in sorted([*machine.glob("*.py"), *(f for room in MACHINE_ROOMS for f in (machine / room).rglob("*"))]):
-        if file.is_file() and "__pycache__" not in file.parts:
-            yield f"grader/{file.relative_to(machine).as_posix()}", file.read_bytes()
+    machine = Path(__file__).resolve().parent.parent
+    for file in sorted(_desk(machine)):
+        yield file.relative_to(machine.parent).as_posix(), file.read_bytes()
     for file in sorted((course.root / "datasets").rglob("*")):
         if file.is_file() and "__pycache__" not in file.parts:
             yield file.relative_to(course.root).as_posix(), file.read_bytes()
     readme = (STUDENT_FILES / "README.md").read_text(encoding="utf-8")
     yield "README.md", with_table(course, readme).encode()
+
+
+def _desk(machine: Path) -> set[Path]:
+    """Give the files of the machine that a student's desk imports, now or later."""
+    found: set[Path] = set()
+    left = [file for door in DOORS for file in machine.glob(door)]
+    while left:
+        file = left.pop()
+        if file in found or not file.is_file():
+            continue
+        found.add(file)
+        left.append(file.parent / "__init__.py")
+        left += [path for name in _imports(file) for path in _module_files(machine, name)]
+    return found
+
+
+def _imports(file: Path) -> Iterator[str]:
+    for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.ImportFrom) and node.module:
+            yield node.module
+            yield from (f"{node.module}.{alias.name}" for alias in node.names)
+        elif isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+
+
+def _module_files(machine: Path, name: str) -> list[Path]:
+    """Give the files that importing a name could load; a function or a class has none."""
+    package, *parts = name.split(".")
+    place = machine.joinpath(*parts)
+    return [place / "__init__.py", place.with_suffix(".py")] if package == machine.name and parts else []
 
 
 def _chapter_files(chapter: Chapter) -> Iterator[tuple[str, bytes]]:

@@ -47,8 +47,8 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--solutions", type=Path, metavar="PATH", help="a private folder in place of solutions/")
     commands = parser.add_subparsers(title="commands", metavar="COMMAND")
     student.add_commands(commands)
-    for audience, room in (("teach", "grading"), ("author", "authoring")):
-        if find_spec(f"grader.{room}"):  # a student's repository has neither
-            import_module(f"grader.cli.{audience}").add_commands(commands)
+    for audience in ("grader.cli.teach", "grader.cli.author"):
+        if find_spec(audience):  # a student's repository has neither
+            import_module(audience).add_commands(commands)
     parser.set_defaults(run=student.status, json=False)
     return parser

@@ -182,3 +182,13 @@ def test_the_real_course_installs_and_checks_itself(tmp_path: Path) -> None:
     assert "wrong" not in checked.stdout
     helped = subprocess.run([scripts / "grader", "--help"], cwd=dest, env=environ, capture_output=True, text=True)
     assert "verify" not in helped.stdout
+
+
+def test_every_import_of_the_students_machine_leads_somewhere(course: Course, tmp_path: Path) -> None:
+    dest = tmp_path / "students"
+    release(course, dest)
+    everything = [".".join(file.relative_to(dest).with_suffix("").parts) for file in (dest / "grader").rglob("*.py")]
+    code = f"import importlib, sys; sys.path.insert(0, '.'); [importlib.import_module(n) for n in {everything!r}]"
+    done = subprocess.run([sys.executable, "-P", "-c", code], cwd=dest, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert not {"grader.grading.run", "grader.authoring"} & set(everything)

@@ -25,8 +25,10 @@ from rich.cells import cell_len
 
 from grader.course import Course
 from grader.grading.result import ExerciseOutcome, Outcome, Verdict
-from grader.report import class_table, doctor_table, feedback_path, student_page, write_all
+from grader.report.feedback import student_page
+from grader.report.files import feedback_path, write_all
 from grader.report.statistics import Odd, collect, exercise_statistics, histogram, misconceptions, odd_cases
+from grader.report.terminal import class_table, doctor_table
 from grader.report.words import Standing
 from grader.tests.outcomes import (
     DETAIL,

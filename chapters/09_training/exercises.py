@@ -155,7 +155,7 @@ def clip_grad_norm(grads: Sequence[Tensor | None], max_norm: float) -> float:
     Notes:
         All entries are scaled by one and the same factor max_norm / length; a constant of up to 1e-6 added to the
         length is fine. At length <= max_norm not a bit changes. Without any tensor the length is 0.0. Squares are
-        summed in float32 or better: those of float16 gradients overflow.
+        summed in the dtype of the gradients, but at least in float32: those of float16 gradients overflow.
     """
     raise NotImplementedError("clip_grad_norm")
 
@@ -530,7 +530,7 @@ class Config:
 
 # %%
 class TinyGPT(nn.Module):
-    """A causal transformer: ids (B, T) to logits (B, T, vocab), T <= cfg.context; the seed decides its first weights."""
+    """A causal transformer from ids (B, T), T <= cfg.context, to logits (B, T, vocab); the seed decides its weights."""
 
     def __init__(self, cfg: Config, seed: int) -> None:
         super().__init__()
@@ -554,9 +554,11 @@ class TinyGPT(nn.Module):
         self.norm = nn.LayerNorm(D)
         self.head = nn.Linear(D, cfg.vocab, bias=False)
         rng = torch.Generator().manual_seed(seed)
-        for p in self.parameters():
+        for name, p in self.named_parameters():
             if p.ndim == 2:
                 nn.init.normal_(p, std=0.05, generator=rng)
+            elif name.endswith("bias"):
+                nn.init.zeros_(p)
 
     def forward(self, ids: Tensor) -> Tensor:
         B, T = ids.shape

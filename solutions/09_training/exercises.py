@@ -191,7 +191,7 @@ def clip_grad_norm(grads: Sequence[Tensor | None], max_norm: float) -> float:
     Notes:
         All entries are scaled by one and the same factor max_norm / length; a constant of up to 1e-6 added to the
         length is fine. At length <= max_norm not a bit changes. Without any tensor the length is 0.0. Squares are
-        summed in float32 or better: those of float16 gradients overflow.
+        summed in the dtype of the gradients, but at least in float32: those of float16 gradients overflow.
     """
     ### BEGIN SOLUTION
     tensors = [g for g in grads if g is not None]

@@ -915,11 +915,12 @@ def recipe(cfg, ids, steps, seed, **changes):
     cut = changes.get("cut", int(0.9 * len(ids)))
     model, rng = reference.TinyGPT(cfg, changes.get("model_seed", seed)), torch.Generator().manual_seed(seed)
     params = changes.get("params", lambda model: model.parameters())(model)
-    optimizer = reference.AdamW(params, weight_decay=cfg.weight_decay)
+    optimizer = reference.AdamW(params, cfg.max_lr, weight_decay=changes.get("decay", cfg.weight_decay))
     history = {"loss": [], "lr": [], "norm": []}
     sum_of = lambda z, y: F.cross_entropy(z.flatten(0, 1), y.flatten(), reduction="sum")  # noqa: E731
     for t in range(steps):
-        optimizer.lr = reference.lr_at(t + changes.get("late", 0), cfg.max_lr, cfg.min_lr, cfg.warmup, steps)
+        rate = reference.lr_at(t + changes.get("late", 0), cfg.max_lr, cfg.min_lr, cfg.warmup, steps)
+        optimizer.lr = changes.get("rate", rate)
         batches = [reference.get_batch(ids[:cut], cfg.batch, cfg.context, rng) for _ in range(cfg.micro)]
         loss = reference.accumulate(model, batches, sum_of)
         gradients = [p.grad for p in model.parameters()]
@@ -928,7 +929,7 @@ def recipe(cfg, ids, steps, seed, **changes):
         if changes.get("after"):
             with torch.no_grad():
                 loss = sum(sum_of(model(x), y).item() for x, y in batches) / sum(y.numel() for _, y in batches)
-        for name, value in (("loss", loss), ("lr", optimizer.lr), ("norm", norm)):
+        for name, value in (("loss", loss), ("lr", rate), ("norm", norm)):
             history[name].append(value)
     measured = ids[:cut] if changes.get("measure_train") else ids[int(0.9 * len(ids)) :]
     history["held_out"] = reference.held_out_loss(model, measured, cfg.context)
@@ -960,6 +961,16 @@ def records_after_the_update(cfg, ids, steps, seed):
 @misconception("train_tiny_gpt", "You never clip; the gradient's length must be limited between accumulation and step.")
 def never_clips(cfg, ids, steps, seed):
     return recipe(cfg, ids, steps, seed, max_norm=math.inf)
+
+
+@misconception("train_tiny_gpt", "Your schedule never reaches the optimiser; set optimizer.lr before each step.")
+def rate_never_set(cfg, ids, steps, seed):
+    return recipe(cfg, ids, steps, seed, rate=cfg.max_lr)
+
+
+@misconception("train_tiny_gpt", "Your optimiser has its default decay; hand cfg.weight_decay to it.")
+def decay_left_at_its_default(cfg, ids, steps, seed):
+    return recipe(cfg, ids, steps, seed, decay=0.01)
 
 
 @misconception("train_tiny_gpt", "Your schedule is one step ahead; step 0 has the rate lr_at(0, ...).")

@@ -523,7 +523,8 @@ def test_shares_by_default_and_in_the_limit(exercises):
     """By default shares are proportions, and at infinity all are equal."""
     got = exercises.mixture_weights([30, 50, 20])
     holds(
-        type(got) is list and all(type(w) is float for w in got), f"mixture_weights gave {got!r}, not a list of floats"
+        type(got) is list and all(isinstance(w, float) for w in got),
+        f"mixture_weights gave {got!r}, not a list of floats",
     )
     close(got, [0.3, 0.5, 0.2], "mixture_weights([30, 50, 20])")
     close(exercises.mixture_weights([1, 5, 10**12], math.inf), [1 / 3] * 3, "mixture_weights at T = inf")
@@ -1043,7 +1044,7 @@ def test_model_learns_down_to_the_floor_and_no_further(exercises, rng):
     """On fresh text the loss is within 0.08 nats above the chain's entropy."""
     markov, P, ids = chain(rng, 11, 30_000)
     cfg = exercises.Config(vocab=11)
-    model, history = exercises.train_tiny_gpt(cfg, ids, 160, 3)
+    model, history = exercises.train_tiny_gpt(cfg, ids, 120, 3)
     fresh = markov.documents(P, rng.seed + 7, [16_001])[0]
     x, y = windows(fresh, 32)
     got = F.cross_entropy(model(x).flatten(0, 1), y.flatten()).item()
@@ -1053,7 +1054,7 @@ def test_model_learns_down_to_the_floor_and_no_further(exercises, rng):
     holds(got < floor + 0.08, f"the loss {got:.3f} is not within 0.08 of the floor {floor:.3f}")
     holds(got < unigram - 0.3, f"the loss {got:.3f} is hardly better than {unigram:.3f}, that of no context at all")
     holds(
-        history["loss"][-1] < history["loss"][0] - 0.4,
+        history["loss"][-1] < history["loss"][0] - 0.3,
         f"the curve goes from {history['loss'][0]} to {history['loss'][-1]}",
     )
 
@@ -1071,7 +1072,9 @@ def test_grammar_is_learned_and_never_beaten(exercises, rng):
     floor = -sum(log_p for _, log_p in grammar.sentences(seed, 1500)) / len(fresh)
     unigram = grammar.unigram_entropy()
     holds(got > floor - 0.03, f"the loss {got:.3f} is below the floor {floor:.3f}: the model sees its targets")
-    holds(got < unigram - 0.8, f"the loss {got:.3f} is hardly better than {unigram:.3f}, that of no context at all")
+    holds(
+        got < floor + 0.4, f"the loss {got:.3f} is not within 0.4 of {floor:.3f}; without context it is {unigram:.3f}"
+    )
 
 
 @driver
@@ -1123,8 +1126,9 @@ def test_steps_follow_the_recipe(exercises, rng):
     exact(sorted(history), ["held_out", "loss", "lr", "norm"], "the names in the history")
     for name, within in (("lr", 1e-12), ("loss", 2e-3), ("norm", 2e-2)):  # float32, magnified by Adam's first steps
         roughly(list(history[name]), expected[name], within, f"history[{name!r}] of {steps} steps")
-    roughly(
-        loss_of(after, x, y, 3).item(), loss_of(params, x, y, 3).item(), 2e-3, "the last batch's loss after training"
+    gap = torch.cat([(after[name] - p).detach().abs().flatten() for name, p in params.items()]).mean().item()
+    holds(
+        gap < 1e-3, f"the weights after {steps} steps differ by {gap:.4f} on average from those of torch's own pieces"
     )
 
 
@@ -1148,4 +1152,6 @@ def test_arguments_alone_decide_the_history(exercises, rng):
     exact(again, first, "the history of a second run with the same seed")
     exact(two, one, "the weights of a second run with the same seed")
     holds(all(other[name] != first[name] for name in ("loss", "norm", "held_out")), "another seed changes nothing")
-    holds(all(type(value) is float for name in ("loss", "lr", "norm") for value in first[name]), "entries are floats")
+    holds(
+        all(isinstance(value, float) for name in ("loss", "lr", "norm") for value in first[name]), "entries are floats"
+    )

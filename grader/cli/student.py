@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import sys
 from pathlib import Path
 from typing import Any
 
 from grader.cli.common import EXIT_FAILED, EXIT_FINE, EXIT_MACHINE, Commands, course_of
 from grader.course import Chapter, Course
+
+PROGRESS_FILES = {"summary": "the page", "junit": "a JUnit file", "badge": "an SVG badge", "comment": "the comment"}
 
 
 def add_commands(commands: Commands) -> None:
@@ -30,6 +33,11 @@ def add_commands(commands: Commands) -> None:
     reset.add_argument("exercise", metavar="EXERCISE")
     reset.add_argument("--yes", action="store_true", help="do not ask")
     _add_from(reset)
+    progress = _add(commands, "progress", _progress, "check all chapters and write what a workflow shows")
+    progress.add_argument("--ci", action="store_true", help="annotate, and write the job summary")
+    progress.add_argument("--strict", action="store_true", help="fail while anything is still to do")
+    for name, what in PROGRESS_FILES.items():
+        progress.add_argument(f"--{name}", type=Path, metavar="FILE", help=f"write {what}")
     quiz = _add(commands, "quiz", _quiz, "answer a chapter's questions, each explained at once")
     quiz.add_argument("chapter", nargs="?", metavar="CHAPTER", help="default: where you are")
     _add(commands, "setup", _setup, "have git merge your exercises by function, so that `git pull` keeps your work")
@@ -133,6 +141,43 @@ def _check(options: argparse.Namespace) -> int:
     if any(run.is_machine for run in runs):
         return EXIT_MACHINE
     return EXIT_FAILED if exit_state(runs) is State.WRONG else EXIT_FINE
+
+
+def _progress(options: argparse.Namespace) -> int:
+    from grader.report.annotations import annotate
+    from grader.report.badge import badge
+    from grader.report.course_page import comment, course_page, rows_of
+    from grader.report.junit import junit
+    from grader.student.drawer import open_drawer
+    from grader.student.standing import next_after, standings
+    from grader.verdict import State
+
+    course = course_of(options)
+    found = standings(course.chapters, open_drawer(course))
+    rows = rows_of(course.chapters, found)
+    everything = [standing for row in rows for standing in row.standings]
+    right = sum(standing.state is State.RIGHT for standing in everything)
+    texts = {
+        "summary": course_page(rows),
+        "junit": junit(rows),
+        "badge": badge(right, len(everything)),
+        "comment": comment(rows),
+    }
+    for name, text in texts.items():
+        if getattr(options, name) is not None:
+            getattr(options, name).write_text(text, encoding="utf-8")
+    if options.ci:
+        print("\n".join(annotate(everything, next_after(everything))))
+        summary = os.environ.get("GITHUB_STEP_SUMMARY")
+        if summary:
+            with open(summary, "a", encoding="utf-8") as file:
+                file.write(texts["summary"])
+    elif options.json:
+        _print_json({"chapters": {name: [s.to_json() for s in each] for name, each in found.items()}})
+    else:
+        print(texts["summary"])
+    wrong = any(standing.state is State.WRONG for standing in everything)
+    return EXIT_FAILED if wrong or (options.strict and right < len(everything)) else EXIT_FINE
 
 
 # -- what helps ----------------------------------------------------------------------------------------------------

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 
-from grader.report.safe import clean
+from grader.report.safe import clean, printable
 
 CODE_SPAN = re.compile(r"(`[^`]+`)")
 SPECIAL = re.compile(r"([\\`*_\[\]<>|~&$])")
@@ -32,6 +33,13 @@ def fence(text: str) -> str:
     line = clean(text)
     ticks = "`" * max(3, _longest_run(line) + 1)
     return f"{ticks}text\n{line}\n{ticks}"
+
+
+def fence_lines(lines: Iterable[str]) -> str:
+    """Give lines of any text, their spacing kept, as a fenced code block that they cannot leave."""
+    shown = [printable(line)[:LONG] for line in lines]
+    ticks = "`" * max(3, max(map(_longest_run, shown), default=0) + 1)
+    return "\n".join([f"{ticks}text", *shown, ticks])
 
 
 def _longest_run(text: str) -> int:

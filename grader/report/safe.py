@@ -26,9 +26,13 @@ FORMULA = re.compile(r"'*[=+\-@\t\r\n\uFF1D\uFF0B\uFF0D\uFF20]")
 
 def clean(text: str, limit: int = 400) -> str:
     """Give `text` as one line of visible characters, cut at `limit`."""
+    return shorten(re.sub(r" +", " ", printable(text)).strip(), limit)
+
+
+def printable(text: str) -> str:
+    """Give `text` as one line of visible characters, its spaces as they are."""
     spaced = re.sub(r"[\t\n\r\v\f\x1c-\x1f\x85\u2028\u2029]", " ", ANSI.sub("", text))
-    seen = "".join(char for char in spaced if unicodedata.category(char) not in UNSEEN)
-    return shorten(re.sub(r" +", " ", seen).strip(), limit)
+    return "".join(char for char in spaced if unicodedata.category(char) not in UNSEEN)
 
 
 def visible(text: str, limit: int = 80) -> str:

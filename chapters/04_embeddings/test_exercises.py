@@ -124,7 +124,7 @@ def table_of(module, pairs, V, seed):
     import torch
 
     pairs = [tuple(pair) for pair in pairs.tolist()]
-    return module.train_word2vec(pairs, V, 16, 400, torch.Generator().manual_seed(seed)).detach()
+    return module.train_word2vec(pairs, V, 16, 500, torch.Generator().manual_seed(seed)).detach()
 
 
 @exercise("train_word2vec")

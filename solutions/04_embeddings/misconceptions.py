@@ -285,6 +285,13 @@ def may_reach_nowhere(sentences, window, dynamic=False, rng=None):
     return pairs_of(sentences, lambda s, i: (draw(0, window + 1, rng) if dynamic else window,) * 2)
 
 
+@misconception(
+    "skipgram_pairs", "You put the context first; a pair is (centre, context), and the centre draws the reach."
+)
+def context_first(sentences, window, dynamic=False, rng=None):
+    return [(b, a) for a, b in reference.skipgram_pairs(sentences, window, dynamic, rng)]
+
+
 @misconception("skipgram_pairs", "You draw one reach for all centres; each centre draws its own.")
 def one_reach_for_all(sentences, window, dynamic=False, rng=None):
     return reference.skipgram_pairs(sentences, draw(1, window + 1, rng) if dynamic else window)
@@ -473,6 +480,11 @@ def always_the_first_batch(pairs, V, D, steps, rng):
 )
 def starts_large(pairs, V, D, steps, rng):
     return train(pairs, V, D, steps, rng, start=lambda: torch.randn(V, D, generator=rng))
+
+
+@misconception("train_word2vec", "You take a number of steps of your own choice; take as many as `steps` says.")
+def own_number_of_steps(pairs, V, D, steps, rng):
+    return train(pairs, V, D, 500, rng)
 
 
 @misconception("train_word2vec", "You draw from torch's global generator; hand rng to every draw.")

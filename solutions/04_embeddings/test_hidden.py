@@ -541,6 +541,15 @@ def test_all_randomness_comes_from_rng(exercises, rng):
 
 
 @exercise("train_word2vec")
+def test_more_steps_go_further(exercises, rng):
+    """The number of steps is what was asked for: more of them move more."""
+    pairs = pairs_within(words.sentences(rng.seed, 60), WINDOW)
+    few, many = (exercises.run(learned, pairs, V, 7, steps, [rng.seed])["tables"][0] for steps in (3, 40))
+    # with the recipe an entry moves by up to 0.02 in a step: by 0.6 between the two
+    holds(bool((many - few).abs().max() > 0.1), "40 steps end where 3 steps ended.")
+
+
+@exercise("train_word2vec")
 def test_table_has_a_row_for_every_word(exercises, rng):
     """The table is V x D in float32, also for words that never occur."""
     for size, D in ((11, 3), (9, 8)):

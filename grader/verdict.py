@@ -1,5 +1,6 @@
-"""The words for what became of a test."""
+"""The words for what became of a test, and where an exercise stands."""
 
+from collections.abc import Sequence
 from enum import StrEnum
 
 
@@ -19,3 +20,21 @@ class Verdict(StrEnum):
     FORBIDDEN = "forbidden"
     REJECTED = "rejected"
     INFRA = "infra"
+
+
+class State(StrEnum):
+    """Where an exercise stands at the desk: four outcomes, and every exercise has exactly one."""
+
+    TODO = "to do"
+    WAITS = "waits"
+    WRONG = "wrong"
+    RIGHT = "right"
+
+
+def state_of(verdicts: Sequence[Verdict]) -> State:
+    """Give the state of an exercise whose tests ended so."""
+    if all(verdict is Verdict.PASSED for verdict in verdicts):
+        return State.RIGHT
+    if any(verdict not in (Verdict.PASSED, Verdict.TODO, Verdict.WAITS) for verdict in verdicts):
+        return State.WRONG
+    return State.TODO if Verdict.TODO in verdicts else State.WAITS

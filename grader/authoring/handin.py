@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 from pathlib import Path
+from typing import TypeGuard
 
 from grader.course import Chapter
 from grader.testing.alternatives import Alternative
@@ -27,20 +28,32 @@ def other_answer(chapter: Chapter, other: Alternative) -> str:
 
 def _with(chapter: Chapter, file: Path, name: str, replaces: str) -> str:
     tree = ast.parse(file.read_text(encoding="utf-8"))
-    kept = [node for node in tree.body if not _is_machinery(node) and not _is_marked(node)]
-    mine = next(n for n in tree.body if isinstance(n, (ast.FunctionDef, ast.ClassDef)) and n.name == name)
-    mine.decorator_list = [d for d in mine.decorator_list if not _is_mark(d)]
+    used = _names_used(tree, name)
+    kept = [node for node in tree.body if not _is_machinery(node) and (not _is_marked(node) or node.name in used)]
+    for node in filter(_is_marked, kept):
+        node.decorator_list = [d for d in node.decorator_list if not _is_mark(d)]
     return "\n".join(
         (
             right_answer(chapter),
             "\nimport types as _types",
             "reference = _types.SimpleNamespace(**globals())",
             *map(ast.unparse, kept),
-            ast.unparse(mine),
             f"{replaces} = {name}",
             "",
         )
     )
+
+
+def _names_used(tree: ast.Module, name: str) -> set[str]:
+    """Give the names on which a definition stands, its own among them."""
+    bodies = {node.name: node for node in tree.body if isinstance(node, (ast.FunctionDef, ast.ClassDef))}
+    used, left = set[str](), {name}
+    while left:
+        current = left.pop()
+        used.add(current)
+        inside = ast.walk(bodies[current]) if current in bodies else ()
+        left |= {node.id for node in inside if isinstance(node, ast.Name)} - used
+    return used
 
 
 def _is_machinery(node: ast.stmt) -> bool:
@@ -51,7 +64,7 @@ def _is_machinery(node: ast.stmt) -> bool:
     return isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant)
 
 
-def _is_marked(node: ast.stmt) -> bool:
+def _is_marked(node: ast.stmt) -> TypeGuard[ast.FunctionDef | ast.ClassDef]:
     return isinstance(node, (ast.FunctionDef, ast.ClassDef)) and any(map(_is_mark, node.decorator_list))
 
 

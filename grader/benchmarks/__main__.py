@@ -24,7 +24,7 @@ def main() -> int:
     course = load_course(find_root(Path.cwd()))
     chapter = course.chapter(options.chapter)
     measurements: dict[str, Callable[[], Iterator[Row]]] = {
-        "engine": lambda: engine.measure(course.chapters),
+        "engine": lambda: engine.measure(course),
         "stock": lambda: stock.measure(course, chapter),
         "flat": lambda: classes.flat(SMALL_COURSE),
         "regrade": lambda: classes.regrade(course.root, chapter),

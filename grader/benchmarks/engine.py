@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import multiprocessing
 import os
 import resource
 import statistics
@@ -9,18 +10,22 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
+from dataclasses import dataclass
+from multiprocessing.connection import Connection
 from pathlib import Path
 
 import torch
 
 from grader.benchmarks.table import Row
-from grader.course import Chapter
+from grader.course import Chapter, Course, load_course
 from grader.grading.bench import HandIn, SandboxBench
 from grader.grading.examiner import Examiner, LocalBench, examine
+from grader.grading.seat import Seat
 from grader.sandbox.policy import Plan, in_force, probe
 from grader.sandbox.proxy import Link
-from grader.sandbox.session import Limits, Zygote
+from grader.sandbox.session import Limits, Warm, Zygote
+from grader.sandbox.twins import start
 from grader.testing.loading import load_module
 
 ROUNDS = 5
@@ -45,9 +50,8 @@ def warm_seconds(chapter: Chapter) -> float:
     return statistics.mean(spent[1:])
 
 
-def isolated_seconds(chapter: Chapter) -> float:
+def isolated_seconds(chapter: Chapter, zygote: Zygote) -> float:
     """CPU seconds of the whole tree of processes for one submission, the mean of the rounds after the first."""
-    zygote = Zygote(Plan(layers=in_force(probe())))
     spent: list[float] = []
 
     def work(examiner: Examiner) -> None:
@@ -57,10 +61,7 @@ def isolated_seconds(chapter: Chapter) -> float:
             _grade_once(examiner, zygote, chapter)
         spent.append((time.process_time() + _tree_seconds(zygote.pid) - before) / ROUNDS)
 
-    try:
-        examine([chapter], "", work)
-    finally:
-        zygote.close()
+    examine([chapter], "", work)
     return spent[0]
 
 
@@ -89,45 +90,77 @@ def fresh_seconds(chapter: Chapter) -> float:
     """CPU seconds of a fresh pytest process for the same submission."""
     command = [sys.executable, "-m", "pytest", "-q", str(chapter.hidden_tests), "--module", str(chapter.source)]
     before = resource.getrusage(resource.RUSAGE_CHILDREN)
-    subprocess.run(command, check=True, capture_output=True, cwd=chapter.folder.parent.parent)
+    environ = {**os.environ, "OMP_NUM_THREADS": "1"}  # as ours: waiting threads would burn CPU on a busy machine
+    subprocess.run(command, check=True, capture_output=True, cwd=chapter.folder.parent.parent, env=environ)
     after = resource.getrusage(resource.RUSAGE_CHILDREN)
     return after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
 
 
-def call_microseconds() -> float:
+def call_microseconds(zygote: Zygote) -> float:
     """Wall microseconds of one by-value call on an 8x8 float32 tensor, the median."""
-    zygote = Zygote(Plan(layers=in_force(probe())))
+    supervisor = zygote.supervisor()
+    child = supervisor.child(Limits(60.0, 512 << 20))
+    link = Link(child)
+    link.request("load", "echo", "echo.py", "py", b"def echo(x):\n    return x\n")
+    x = torch.randn(8, 8)
+    times = []
+    for _ in range(CALLS):
+        started = time.perf_counter()
+        link.request("call", None, "echo", (x,), {}, False)
+        times.append(time.perf_counter() - started)
+    child.end()
+    supervisor.close()
+    return statistics.median(times) * 1e6
+
+
+@dataclass(frozen=True)
+class Figures:
+    """What a controller measures of itself: CPU seconds by chapter, microseconds of a call."""
+
+    warm: dict[str, float]
+    isolated: dict[str, float]
+    call: float
+
+
+def controller(warm: Warm, connection: Connection) -> None:
+    """Be a controller as `grader grade` starts them: take the course's folder, give the Figures."""
+    chapters = load_course(connection.recv()).chapters
+    zygote = Zygote(Plan(layers=in_force(probe())), warm)
+    Seat(0, zygote.pid)
     try:
-        supervisor = zygote.supervisor()
-        child = supervisor.child(Limits(60.0, 512 << 20))
-        link = Link(child)
-        link.request("load", "echo", "echo.py", "py", b"def echo(x):\n    return x\n")
-        x = torch.randn(8, 8)
-        times = []
-        for _ in range(CALLS):
-            started = time.perf_counter()
-            link.request("call", None, "echo", (x,), {}, False)
-            times.append(time.perf_counter() - started)
-        child.end()
-        supervisor.close()
-        return statistics.median(times) * 1e6
+        connection.send(
+            Figures(
+                warm={chapter.name: warm_seconds(chapter) for chapter in chapters},
+                isolated={chapter.name: isolated_seconds(chapter, zygote) for chapter in chapters},
+                call=call_microseconds(zygote),
+            )
+        )
     finally:
         zygote.close()
 
 
-def measure(chapters: Sequence[Chapter]) -> Iterator[Row]:
+def _figures(root: Path) -> Figures:
+    ours, theirs = multiprocessing.Pipe()
+    with theirs:
+        process = start("grader.benchmarks.engine:controller", theirs)
+    ours.send(root)
+    figures: Figures = ours.recv()
+    process.wait()
+    return figures
+
+
+def measure(course: Course) -> Iterator[Row]:
     """Measure (a), (b) and (f)."""
-    warm = {chapter.name: warm_seconds(chapter) for chapter in chapters}
-    isolated = {chapter.name: isolated_seconds(chapter) for chapter in chapters}
+    figures = _figures(course.root)
+    warm, isolated = figures.warm, figures.isolated
     each = ", ".join(f"{name[:2]}: {isolated[name]:.2f} s / {warm[name]:.2f} s" for name in warm)
     ratio = sum(isolated.values()) / sum(warm.values())
     yield Row("a", "isolated over warm, CPU of a right submission", ratio, "x", "at most 1.3", ratio <= 1.3, each)
-    fresh = {chapter.name: fresh_seconds(chapter) for chapter in chapters}
+    fresh = {chapter.name: fresh_seconds(chapter) for chapter in course.chapters}
     each = ", ".join(f"{name[:2]}: {fresh[name]:.2f} s" for name in fresh)
     ratio = sum(fresh.values()) / sum(isolated.values())
     yield Row("b", "a fresh pytest process over ours, CPU", ratio, "x", "at least 8", ratio >= 8, each)
-    call = call_microseconds()
-    yield Row("f", "by-value call on an 8x8 tensor, median", call, "µs", "under 100", call < 100)
+    yield Row("f", "by-value call on an 8x8 tensor, median", figures.call, "µs", "under 100", figures.call < 100)
 
 
 def scratch_folder() -> Path:

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import multiprocessing
+import os
+import subprocess
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from multiprocessing.connection import Connection, wait
-from multiprocessing.process import BaseProcess
 
 from grader.course import Chapter
 from grader.grading.result import Outcome, Verdict, from_json
-from grader.grading.worker import Job, Settings, failed, work
+from grader.grading.worker import Charge, Job, Report, Settings, failed
+from grader.sandbox.twins import start
 
 MAX_ATTEMPTS = 2
 """A submission during which a controller died twice is set aside for a human; the others go on."""
@@ -26,7 +28,7 @@ class PoolBroken(Exception):
 
 @dataclass
 class _Worker:
-    process: BaseProcess
+    process: subprocess.Popen[bytes]
     connection: Connection
     slot: int
     job: Job | None = None
@@ -67,23 +69,28 @@ class Pool:
 
     def _listen(self, index: int, worker: _Worker, done: Callable[[Job, Outcome], None]) -> None:
         try:
-            number, message = worker.connection.recv()
+            report: Report = worker.connection.recv()
         except (EOFError, OSError):
             self._replace(index, worker, done, "the controller ended unexpectedly")
             return
-        if number == -1 and message:
-            raise PoolBroken(message)
-        if number == -1:
+        if report.problem:
+            raise PoolBroken(report.problem)
+        if report.outcome is None:
             worker.ready, self._fresh_deaths = True, 0
         else:
-            assert worker.job is not None
-            job, worker.job = worker.job, None
-            outcome = from_json(message)
-            if outcome.is_infra and self._try_again(job):
-                self._queue.append(job)
-            else:
-                done(job, outcome)
-        self._feed(worker)
+            self._take(worker, from_json(report.outcome), done)
+        if report.is_last:
+            self._replace(index, worker, done, "the controller was renewed")
+        else:
+            self._feed(worker)
+
+    def _take(self, worker: _Worker, outcome: Outcome, done: Callable[[Job, Outcome], None]) -> None:
+        assert worker.job is not None
+        job, worker.job = worker.job, None
+        if outcome.is_infra and self._try_again(job):
+            self._queue.append(job)
+        else:
+            done(job, outcome)
 
     def _feed(self, worker: _Worker) -> None:
         if self._queue and worker.job is None:
@@ -92,7 +99,8 @@ class Pool:
 
     def _replace(self, index: int, worker: _Worker, done: Callable[[Job, Outcome], None], why: str) -> None:
         worker.process.kill()
-        worker.process.join()
+        worker.process.wait()
+        worker.connection.close()
         if not worker.ready:
             self._fresh_deaths += 1
             if self._fresh_deaths > 2 * self.size:
@@ -110,18 +118,18 @@ class Pool:
         return self._attempts[job.number] < MAX_ATTEMPTS
 
     def _start(self, slot: int) -> _Worker:
-        context = multiprocessing.get_context("spawn")
-        ours, theirs = context.Pipe()
-        process = context.Process(target=work, args=(theirs, self.settings, slot), daemon=True)
-        process.start()
-        theirs.close()
+        ours, theirs = multiprocessing.Pipe()
+        with theirs:
+            process = start("grader.grading.worker:work", theirs)
+        ours.send(Charge(self.settings, slot, dict(os.environ)))
         return _Worker(process, ours, slot)
 
     def _stop(self) -> None:
         for worker in self._workers:
             worker.connection.close()  # a controller whose pipe closes ends itself and its warm process
         for worker in self._workers:
-            worker.process.join(0.2 if worker.job else 2.0)
-            if worker.process.is_alive():
-                worker.process.terminate()
-                worker.process.join()
+            try:
+                worker.process.wait(0.2 if worker.job else 2.0)
+            except subprocess.TimeoutExpired:
+                worker.process.kill()
+                worker.process.wait()

@@ -57,6 +57,7 @@ def grade_class(course: Course, order: Order, progress: Progress) -> ClassRun:
     keys = _keys(course, submissions, order)
     outcomes: dict[int, Outcome] = {}
     left: list[int] = []
+    known = 0
     for number, submission in enumerate(submissions):
         kept = None if order.fresh or submission.problem else store.get(keys[number])
         if submission.problem:
@@ -64,10 +65,10 @@ def grade_class(course: Course, order: Order, progress: Progress) -> ClassRun:
             outcomes[number] = ungraded(submission.student, chapter, Verdict.REJECTED, submission.problem)
         elif kept is not None:  # the same bytes may have been another student's
             outcomes[number] = replace(kept, student=submission.student)
+            known += 1
         else:
             left.append(number)
-    known = len(outcomes)
-    progress(known, len(submissions))
+    progress(len(outcomes), len(submissions))
     if left:
         _grade_rest(course, order, submissions, keys, left, store, outcomes, progress)
     return ClassRun(tuple(outcomes[number] for number in sorted(outcomes)), known)

@@ -3,29 +3,34 @@
 from __future__ import annotations
 
 import os
-import signal
 import sys
 from dataclasses import dataclass, replace
+from functools import partial
 from multiprocessing.connection import Connection
 from pathlib import Path
+from typing import Any
 
-from grader.course import Chapter, Course, load_course
+from grader.course import Chapter, Course, CourseError, load_course
 from grader.grading.bench import HandIn, SandboxBench
 from grader.grading.collect import Submission
 from grader.grading.examiner import Examiner, examine
 from grader.grading.result import ExerciseOutcome, Outcome, Verdict, to_json, ungraded
+from grader.grading.seat import Seat
 from grader.grading.store import environment
 from grader.sandbox.agent import notebook_source
 from grader.sandbox.policy import Plan
 from grader.sandbox.policy.process import address_space
 from grader.sandbox.proxy import Link, SandboxEnd, StudentError
-from grader.sandbox.session import Limits, SandboxBroken, Supervisor, Zygote
+from grader.sandbox.session import Limits, SandboxBroken, Supervisor, Warm, Zygote
 
 if sys.platform != "win32":
     import resource
 
 OWN_MEMORY = 8 << 30
 """Bytes a controller may take beside its libraries: what a test does with a student's value could need any amount."""
+RENEW_AFTER = 1000
+"""Submissions of one controller and its warm process: all of them share one layout of addresses, and whatever either
+process has gathered, so both are started afresh now and then."""
 READ_LIMITS = Limits(cpu_seconds=5.0, memory_bytes=512 << 20)
 
 
@@ -52,22 +57,48 @@ class Job:
     key: str
 
 
-def work(connection: Connection, settings: Settings, slot: int) -> None:
-    """Be a controller until the pipe closes. Sends (number, outcome as JSON data) for every job, or a sentence."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent decides when to stop
-    os.environ.setdefault("OMP_NUM_THREADS", "1")
+@dataclass(frozen=True)
+class Charge:
+    """What a controller is told when it starts."""
+
+    settings: Settings
+    slot: int
+    """Which of the host's places it takes; two that run at once differ."""
+    environ: dict[str, str]
+
+
+@dataclass(frozen=True)
+class Report:
+    """What a controller says: that it is ready, that it cannot be, or what became of a job."""
+
+    job: int = -1
+    outcome: dict[str, Any] | None = None
+    problem: str = ""
+    is_last: bool = False
+    """The controller ends now, and another is to take its place."""
+
+
+def work(warm: Warm, connection: Connection) -> None:
+    """Be a controller until the pipe closes. Takes a Charge, then jobs or None; sends a Report for each."""
+    charge: Charge = connection.recv()
+    os.environ.update(charge.environ)
+    sys.dont_write_bytecode = bool(os.environ.get("PYTHONDONTWRITEBYTECODE"))
     _limit_own_memory()
+    settings = charge.settings
     course = load_course(settings.root, settings.solutions)
     chapters = [course.chapter(name) for name in settings.chapters]
-    zygote = Zygote(Plan(layers=settings.layers, slot=slot))
+    zygote = None
     try:
-        examine(chapters, settings.secret, lambda examiner: _serve(connection, examiner, zygote, settings, course))
-    except (SandboxBroken, OSError) as error:
-        _send(connection, (-1, str(error)))
+        zygote = Zygote(Plan(layers=settings.layers, slot=charge.slot), warm)
+        serving = partial(_serve, connection, charge=charge, zygote=zygote, course=course)
+        examine(chapters, settings.secret, serving)
+    except (SandboxBroken, OSError, CourseError) as error:
+        _send(connection, Report(problem=str(error)))
     except Exception as error:
-        _send(connection, (-1, f"{type(error).__name__}: {error}"))
+        _send(connection, Report(problem=f"{type(error).__name__}: {error}"))
     finally:
-        zygote.close()
+        if zygote is not None:
+            zygote.close()
 
 
 def _limit_own_memory() -> None:
@@ -78,17 +109,18 @@ def _limit_own_memory() -> None:
             resource.setrlimit(resource.RLIMIT_AS, (wanted, ceiling))
 
 
-def _send(connection: Connection, message: object) -> None:
+def _send(connection: Connection, report: Report) -> None:
     try:
-        connection.send(message)
+        connection.send(report)
     except OSError:  # the parent is gone; there is nobody left to tell
         os._exit(1)
 
 
-def _serve(connection: Connection, examiner: Examiner, zygote: Zygote, settings: Settings, course: Course) -> None:
-    zygote.warm_up()
-    _send(connection, (-1, ""))
-    while True:
+def _serve(connection: Connection, examiner: Examiner, charge: Charge, zygote: Zygote, course: Course) -> None:
+    settings = charge.settings
+    _send(connection, Report())
+    seat = Seat(charge.slot, zygote.pid)
+    for done in range(1, RENEW_AFTER + 1):
         try:
             job: Job | None = connection.recv()
         except EOFError:
@@ -96,11 +128,16 @@ def _serve(connection: Connection, examiner: Examiner, zygote: Zygote, settings:
         if job is None:
             return
         chapter = course.chapter(job.submission.chapter)
+        seat.begin()
         try:
             outcome = grade(examiner, zygote, chapter, job, settings)
         except Exception as error:  # a mistake of the grader's own costs one submission, never the class
             outcome = failed(job, chapter, Verdict.INFRA, f"the grader failed: {type(error).__name__}", settings)
-        _send(connection, (job.number, to_json(outcome)))
+        seat.end(outcome.cpu_seconds)
+        is_last = done == RENEW_AFTER or zygote.is_gone()
+        _send(connection, Report(job.number, to_json(outcome), is_last=is_last))
+        if is_last:
+            return
 
 
 def grade(examiner: Examiner, zygote: Zygote, chapter: Chapter, job: Job, settings: Settings) -> Outcome:

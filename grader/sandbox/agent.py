@@ -28,6 +28,8 @@ from grader.sandbox import wire
 Frame = bytes | bytearray | memoryview
 CallBack = Callable[[Frame], Frame]
 
+FIRST_READ = 1 << 14
+"""Bytes asked for at first: nearly every frame is smaller, and a much larger buffer would be mapped and unmapped."""
 MAX_HANDLES = 100_000
 MAX_TEXT = 4096
 MAX_FRAMES = 20
@@ -104,7 +106,7 @@ class Agent:
         """Start a test: known seeds, nothing left of the test before."""
         random.seed(seed)
         np.random.seed(seed % (1 << 32))
-        torch.manual_seed(seed)
+        torch.default_generator.manual_seed(seed)  # torch.manual_seed also notes a traceback for each absent device
         self._objects.clear()
         self._ids.clear()
         self._guard = Guard(tuple(forbidden))

@@ -12,9 +12,6 @@ import select
 import signal
 import socket
 import struct
-import subprocess
-import sys
-import sysconfig
 import tempfile
 import time
 from collections.abc import Sequence
@@ -24,7 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from grader.sandbox import wire
-from grader.sandbox.agent import CallBack, Frame
+from grader.sandbox.agent import FIRST_READ, CallBack, Frame
 from grader.sandbox.policy import Plan
 from grader.sandbox.proxy import SandboxEnd
 from grader.verdict import Verdict
@@ -36,15 +33,6 @@ IDLE_LIMIT = 3.0
 WALL_FACTOR = 30
 """Wall limit over CPU limit: a last resort, far beyond what a loaded machine needs."""
 START_LIMIT = 120.0
-RENEW_AFTER = 1000
-"""Supervisors of one warm process: all of them share its layout of addresses, so it is started afresh now and then."""
-CLEAN_ENVIRONMENT = {
-    **dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"), "1"),
-    # the order of sets of strings must not change from run to run
-    "PYTHONHASHSEED": "0",
-    "PATH": "/usr/bin:/bin",
-    "LANG": "C.UTF-8",
-}
 _CREDENTIALS = struct.Struct("3i")
 
 
@@ -60,91 +48,53 @@ class Limits:
     memory_bytes: int
 
 
-class Zygote:
-    """The warm process, restarted when it is gone."""
+@dataclass(frozen=True)
+class Warm:
+    """A warm process that is a child of this one, and the socket on which it takes orders."""
 
-    def __init__(self, plan: Plan) -> None:
-        self._plan = plan
+    pid: int
+    control: socket.socket
+
+
+class Zygote:
+    """The warm process, as the controller that it serves sees it."""
+
+    def __init__(self, plan: Plan, warm: Warm) -> None:
+        """Wait until it is ready. Raises SandboxBroken."""
+        self._plan, self._warm = plan, warm
         self._scratch = tempfile.TemporaryDirectory(prefix="grader-")
         os.chmod(self._scratch.name, 0o711)  # a child of another user passes through, and lists nothing
-        self._process: subprocess.Popen[bytes] | None = None
-        self._control: socket.socket | None = None
-        self._supervisors = 0
+        _expect(warm.control, b"ready")
+
+    @property
+    def pid(self) -> int:
+        """Its process id."""
+        return self._warm.pid
 
     def supervisor(self) -> Supervisor:
         """Start the supervisor of one submission. Raises SandboxBroken."""
-        control = self._started()
-        self._supervisors += 1
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         scratch = tempfile.mkdtemp(dir=self._scratch.name)
         os.chmod(scratch, 0o700)
         plan = {**asdict(self._plan), "layers": sorted(self._plan.layers), "scratch": scratch}
         with theirs:
-            _ask(control, json.dumps(plan).encode(), [theirs.fileno()], b"ok")
+            _ask(self._warm.control, json.dumps(plan).encode(), [theirs.fileno()], b"ok")
         _expect(ours, b"ready")
         return Supervisor(ours, scratch)
 
-    @property
-    def pid(self) -> int:
-        """The warm process's id. Raises SandboxBroken if it cannot be started."""
-        self._started()
-        assert self._process is not None
-        return self._process.pid
-
-    def warm_up(self) -> None:
-        """Start the warm process now rather than at the first submission. Raises SandboxBroken."""
-        self._started()
+    def is_gone(self) -> bool:
+        """Tell whether the process has ended; it never does so by itself."""
+        with suppress(ChildProcessError):
+            return os.waitpid(self._warm.pid, os.WNOHANG)[0] != 0
+        return True
 
     def close(self) -> None:
         """End the warm process and all that it forked."""
-        self._end()
+        self._warm.control.close()
+        with suppress(ProcessLookupError, ChildProcessError):
+            os.kill(self._warm.pid, signal.SIGKILL)
+            os.waitpid(self._warm.pid, 0)
         self._scratch.cleanup()
-
-    def _end(self) -> None:
-        if self._control is not None:
-            self._control.close()
-        if self._process is not None:
-            self._process.kill()
-            self._process.communicate()  # waits, and closes the pipe
-        self._process = self._control = None
-        self._supervisors = 0
-
-    def _started(self) -> socket.socket:
-        if self._supervisors >= RENEW_AFTER or (self._process is not None and self._process.poll() is not None):
-            self._end()
-        if self._process is None:
-            self._start()
-        assert self._control is not None
-        return self._control
-
-    def _start(self) -> None:
-        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        course = str(Path(__file__).resolve().parent.parent.parent)
-        paths = [course, *{sysconfig.get_path(name) for name in ("purelib", "platlib")}]
-        boot = (
-            f"import sys; sys.path[:0] = {paths!r}; from grader.sandbox.zygote import main; "
-            "main(int(sys.argv[1]), sys.argv[2])"
-        )
-        with theirs:
-            self._process = subprocess.Popen(
-                # no site, no user site, no current folder: nothing but what is named here can be imported
-                [sys.executable, "-P", "-s", "-S", "-B", "-c", boot, str(theirs.fileno()), course],
-                pass_fds=[theirs.fileno()],
-                env=CLEAN_ENVIRONMENT,
-                cwd="/",
-                stdin=subprocess.DEVNULL,
-                stdout=subprocess.DEVNULL,
-                stderr=subprocess.PIPE,
-                start_new_session=True,
-            )
-        self._control = ours
-        try:
-            _expect(ours, b"ready")
-        except SandboxBroken:
-            self._process.kill()
-            words = self._process.stderr.read().decode(errors="replace") if self._process.stderr else ""
-            last = words.strip().splitlines()[-1] if words.strip() else "it said nothing"
-            raise SandboxBroken(f"the warm process did not start: {last}") from None
 
 
 def _ask(control: socket.socket, message: bytes, fds: Sequence[int], expected: bytes) -> None:
@@ -285,10 +235,10 @@ class Child:
                 self._lost()
 
     def _receive(self) -> tuple[bytes, Frame]:
-        first = self._some(1 << 16)
+        first = self._some()
         while len(first) < 1 + wire.PREFIX.size:
             self._check_now_and_then()
-            first += self._some(1 << 16)
+            first += self._some()
         lengths = wire.PREFIX.unpack_from(first, 1)
         wire.check_lengths(*lengths)
         total = 1 + wire.PREFIX.size + sum(lengths)
@@ -298,10 +248,10 @@ class Child:
             raise wire.WireError("more bytes than the frame has")
         return first[:1], memoryview(first)[1:]
 
-    def _some(self, count: int) -> bytes:
+    def _some(self) -> bytes:
         while True:
             try:
-                data = self._data.recv(count)
+                data = self._data.recv(FIRST_READ)
             except BlockingIOError:
                 self._check_budget()
                 continue

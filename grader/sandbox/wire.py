@@ -28,8 +28,8 @@ MAX_DIMS = 8
 MAX_SIZE = 1 << 31
 MAX_STRIDES = 1 << 58
 MAX_KEYS = 65_536
-"""Keys of dictionaries and members of sets in one frame, texts and bytes aside: Python salts the hashes of those alone,
-and with chosen numbers each insertion can be made to meet all earlier ones."""
+"""Keys of dictionaries and members of sets in one frame. With chosen numbers each insertion can be made to meet all
+earlier ones. Texts and bytes are not counted: even with a known seed their hashes must be searched for, bit by bit."""
 MAX_SAME_HASH = 64
 
 TORCH_DTYPES: dict[str, torch.dtype] = {
@@ -187,11 +187,11 @@ def _check_shape(shape: Sequence[int], itemsize: int) -> None:
 
 
 def _check_count(keys: Collection[Any]) -> None:
-    if len(keys) > MAX_KEYS and len(_unsalted(keys)) > MAX_KEYS:
+    if len(keys) > MAX_KEYS and len(_choosable(keys)) > MAX_KEYS:
         raise TooLarge(f"a dictionary or set of more than {MAX_KEYS} keys that are not texts")
 
 
-def _unsalted(keys: Iterable[Any]) -> list[Any]:
+def _choosable(keys: Iterable[Any]) -> list[Any]:
     return [key for key in keys if type(key) is not str and type(key) is not bytes]
 
 
@@ -255,7 +255,7 @@ class _Reader:
 
     def _hashed(self, keys: list[Any]) -> list[Any]:
         """Give the keys if a hash table of them is cheap to build."""
-        risky = _unsalted(keys)
+        risky = _choosable(keys)
         self._keys += len(risky)
         if self._keys > MAX_KEYS:
             raise WireError("a frame has more keys than allowed")

@@ -18,7 +18,7 @@ from dataclasses import replace
 from typing import Any, NoReturn
 
 from grader.sandbox import wire
-from grader.sandbox.agent import Agent, Frame
+from grader.sandbox.agent import FIRST_READ, Agent, Frame
 from grader.sandbox.pages import join_pages, refuse_shared_memory
 from grader.sandbox.policy import Plan, PolicyError, Room, enter_child, enter_supervisor
 from grader.sandbox.policy.process import end_all
@@ -33,17 +33,18 @@ def plan_from(data: dict[str, Any]) -> Plan:
     return Plan(**{**data, **lists, "layers": frozenset(data["layers"])})
 
 
-def main(control_fd: int, course_path: str) -> NoReturn:
-    """Serve the controller until it closes the control socket."""
+def prepare() -> None:
+    """Load what student code may need, and put this process's memory in order for being forked."""
     prewarm()
-    # The machine's own package is loaded; student code has no business finding the course's folder.
-    sys.path[:] = [path for path in sys.path if path != course_path]
-    sys.argv[:] = sys.orig_argv[:] = []
-    control = socket.socket(fileno=control_fd)
     gc.collect()
     gc.freeze()  # a collection in a child would touch, and so copy, every page
     join_pages()
     refuse_shared_memory()
+
+
+def serve(control: socket.socket, course_path: str) -> NoReturn:
+    """Be the warm process until the controller closes its end of the control socket."""
+    _detach(control, course_path)
     control.send(b"ready")
     while True:
         message, fds, _, _ = socket.recv_fds(control, MESSAGE, 1)
@@ -59,6 +60,20 @@ def main(control_fd: int, course_path: str) -> NoReturn:
             _supervise(socket.socket(fileno=fds[0]), plan_from(json.loads(message)))
         os.close(fds[0])
         control.send(b"ok")
+
+
+def _detach(control: socket.socket, course_path: str) -> None:
+    """Let go of what this process was started with: open files, folder, arguments, the course's place."""
+    os.setsid()
+    null = os.open("/dev/null", os.O_RDWR)
+    for stream in (0, 1, 2):
+        os.dup2(null, stream)
+    os.closerange(3, control.fileno())
+    os.closerange(control.fileno() + 1, os.sysconf("SC_OPEN_MAX"))
+    os.chdir("/")
+    # The machine's own package is loaded; student code has no business finding the course's folder.
+    sys.path[:] = [path for path in sys.path if path != course_path]
+    sys.argv[:] = sys.orig_argv[:] = []
 
 
 def _reap() -> None:
@@ -147,21 +162,26 @@ def _receive(data: socket.socket) -> tuple[bytes, Frame]:
     received = _some(data)
     while len(received) < 1 + wire.PREFIX.size:
         received += _some(data)
-    missing = 1 + wire.PREFIX.size + sum(wire.PREFIX.unpack_from(received, 1)) - len(received)
-    parts = [received]
-    while missing:
-        parts.append(_some(data))
-        missing -= len(parts[-1])
-    whole = b"".join(parts)
-    return whole[:1], memoryview(whole)[1:]
+    total = 1 + wire.PREFIX.size + sum(wire.PREFIX.unpack_from(received, 1))
+    if len(received) < total:
+        received = _rest(data, received, total)
+    return received[:1], memoryview(received)[1:]
 
 
 def _some(data: socket.socket) -> bytes:
-    received = data.recv(1 << 18)
+    received = data.recv(FIRST_READ)
     if not received:
         os._exit(0)
     return received
 
 
-if __name__ == "__main__":
-    main(int(sys.argv[1]), sys.argv[2])
+def _rest(data: socket.socket, first: bytes, total: int) -> bytes:
+    whole = bytearray(total)
+    whole[: len(first)] = first
+    view = memoryview(whole)[len(first) :]
+    while view:
+        size = data.recv_into(view)
+        if not size:
+            os._exit(0)
+        view = view[size:]
+    return bytes(whole)

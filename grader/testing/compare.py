@@ -12,6 +12,9 @@ from typing import Any
 import numpy as np
 import torch
 
+__tracebackhide__ = True
+"""Pytest's full view ends in the test's own line."""
+
 TOLERANCE = {
     torch.float64: 1e-9,
     torch.complex128: 1e-9,
@@ -28,6 +31,16 @@ SIGNAL = 20
 
 class SuiteMistake(Exception):
     """The test itself is at fault, never the student."""
+
+
+class Mismatch(AssertionError):
+    """What came back is not what was expected. It keeps both, so that the desk can draw them."""
+
+    def __init__(self, what: str, words: str, got: Any, expected: Any, place: tuple[int, ...] | None = None) -> None:
+        super().__init__(f"{what}: {words}")
+        self.what, self.words, self.got, self.expected = what, words, got, expected
+        self.place = place
+        """The index of the first value that differs, where both are tensors or arrays of one shape."""
 
 
 def close(got: Any, expected: Any, what: str = "the result") -> None:
@@ -58,7 +71,7 @@ def exact(got: Any, expected: Any, what: str = "the result") -> None:
         if not bool(same.all()):
             _part(got, expected, ~same, what)
     elif not _equal(got, expected):
-        raise AssertionError(f"{what}: got {show(got)}, expected {show(expected)}")
+        raise Mismatch(what, f"got {show(got)}, expected {show(expected)}", got, expected)
 
 
 def holds(condition: Any, sentence: str) -> None:
@@ -108,13 +121,13 @@ def _compare(got: Any, expected: Any, within: float | None, what: str) -> None:
         _compare_tensors(got, expected, within, what)
     elif isinstance(expected, (list, tuple)):
         if not isinstance(got, (list, tuple)) or len(got) != len(expected):
-            raise AssertionError(f"{what}: got {show(got)}, expected {len(expected)} items")
+            raise Mismatch(what, f"got {show(got)}, expected {len(expected)} items", got, expected)
         for index, (one, other) in enumerate(zip(got, expected, strict=True)):
             _compare(one, other, within, f"{what}, item {index}")
     elif isinstance(expected, dict):
         if not isinstance(got, dict) or got.keys() != expected.keys():
             keys = sorted(map(str, got)) if isinstance(got, dict) else show(got)
-            raise AssertionError(f"{what}: got {keys}, expected the keys {sorted(map(str, expected))}")
+            raise Mismatch(what, f"got {keys}, expected the keys {sorted(map(str, expected))}", got, expected)
         for key, value in expected.items():
             _compare(got[key], value, within, f"{what}, {key!r}")
     elif isinstance(expected, (bool, str, bytes)) or expected is None:
@@ -126,7 +139,7 @@ def _compare(got: Any, expected: Any, within: float | None, what: str) -> None:
 def _compare_numbers(got: Any, expected: float | complex, within: float | None, what: str) -> None:
     number = got.item() if isinstance(got, (torch.Tensor, np.ndarray)) and not got.ndim else got
     if isinstance(number, bool) or not isinstance(number, (int, float, complex)):
-        raise AssertionError(f"{what}: got {show(got)}, expected the number {show(expected)}")
+        raise Mismatch(what, f"got {show(got)}, expected the number {show(expected)}", got, expected)
     tolerance = within
     if within is None:
         single = isinstance(got, torch.Tensor) and got.dtype == torch.float32
@@ -135,7 +148,7 @@ def _compare_numbers(got: Any, expected: float | complex, within: float | None, 
         _check_signal(abs(expected), tolerance, what)
     assert tolerance is not None
     if number != expected and not abs(number - expected) <= tolerance:
-        raise AssertionError(f"{what}: got {show(number)}, expected {show(expected)}")
+        raise Mismatch(what, f"got {show(number)}, expected {show(expected)}", number, expected)
 
 
 def _compare_tensors(got: Any, expected: Any, within: float | None, what: str) -> None:
@@ -174,11 +187,11 @@ def _check_signal(largest: float, tolerance: float, what: str) -> None:
 def _same_kind(got: Any, expected: Any, what: str) -> None:
     wanted = "tensor" if isinstance(expected, torch.Tensor) else "array"
     if type(got) is not type(expected):
-        raise AssertionError(f"{what}: got {show(got)}, expected a {wanted} of shape {_shape(expected)}")
+        raise Mismatch(what, f"got {show(got)}, expected a {wanted} of shape {_shape(expected)}", got, expected)
     if tuple(got.shape) != tuple(expected.shape):
-        raise AssertionError(f"{what}: got shape {_shape(got)}, expected shape {_shape(expected)}")
+        raise Mismatch(what, f"got shape {_shape(got)}, expected shape {_shape(expected)}", got, expected)
     if got.dtype != expected.dtype:
-        raise AssertionError(f"{what}: got dtype {_dtype(got)}, expected dtype {_dtype(expected)}")
+        raise Mismatch(what, f"got dtype {_dtype(got)}, expected dtype {_dtype(expected)}", got, expected)
 
 
 def _as_tensor(value: Any) -> torch.Tensor:
@@ -190,24 +203,7 @@ def _part(got: Any, expected: Any, differs: torch.Tensor, what: str) -> None:
     place = tuple(int(i) for i in differs.nonzero()[0])
     share = f"{int(differs.sum())} of {differs.numel()} values differ"
     first = f"the first at {list(place)}: got {show(theirs[place].item())}, expected {show(ours[place].item())}"
-    message = f"{what}: {share}, {first}"
-    if ours.numel() <= 36 and 1 <= ours.ndim <= 2:
-        message += f"\n  got\n{grid(theirs)}\n  expected\n{grid(ours)}"
-    raise AssertionError(message)
-
-
-def grid(tensor: torch.Tensor) -> str:
-    """Draw a small 1-D or 2-D tensor as rows of numbers."""
-    rows = tensor.tolist() if tensor.ndim == 2 else [tensor.tolist()]
-    words = [[_cell(value) for value in row] for row in rows]
-    width = max((len(word) for row in words for word in row), default=0)
-    return "\n".join("    " + " ".join(word.rjust(width) for word in row) for row in words)
-
-
-def _cell(value: Any) -> str:
-    if isinstance(value, bool):
-        return "x" if value else "."
-    return f"{value:.4g}" if isinstance(value, float) else str(value)
+    raise Mismatch(what, f"{share}, {first}", theirs, ours, place)
 
 
 def show(value: Any) -> str:

@@ -7,21 +7,24 @@ configuration and nothing else changes.
 from __future__ import annotations
 
 import importlib.util
+import linecache
 import os
 import sys
+import traceback
 import types
-from collections.abc import Generator, Iterator
+from collections.abc import Collection, Generator, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
 import pytest
 
-from grader.course import Chapter
+from grader.course import Chapter, CourseError
 from grader.sandbox.agent import Agent, notebook_source
-from grader.sandbox.proxy import Link, LocalTransport, Proxy, SandboxEnd
+from grader.sandbox.proxy import Link, LocalTransport, Proxy, SandboxEnd, Trace
+from grader.testing.lesson import Lesson, teach
 from grader.testing.rng import Rng, seed_of
-from grader.testing.suite import EndedInSetup, Judgement, LoadFailure, TestInfo, chapter_of, info_of, judge
+from grader.testing.suite import EndedInSetup, Judgement, LoadFailure, TestInfo, chapter_of, info_of, judge, state_words
 from grader.verdict import Verdict
 
 DESK_SECRET = "desk"
@@ -37,6 +40,7 @@ class Provider(Protocol):
 
 PROVIDER = pytest.StashKey[Provider]()
 JUDGEMENT = pytest.StashKey[Judgement]()
+LESSON = pytest.StashKey[Lesson]()
 
 
 class DeskProvider:
@@ -54,10 +58,23 @@ class DeskProvider:
         link = self._link(item)
         chapter = chapter_of(item.path.parent)
         begin_test(link, item, chapter, self.secret)
+        link.trace = Trace()  # from which a failure's lesson is drawn
         return Proxy(link)
 
+    def file(self, item: pytest.Item) -> Path:
+        """Give the student's file that a test is about."""
+        return self._file or item.path.parent / "exercises.py"
+
+    def lesson(self, item: pytest.Item, error: BaseException) -> Lesson:
+        """Make the lesson of a failed test."""
+        link = self._links.get(None if None in self._links else self.file(item))
+        trace, module = Trace(), None
+        if isinstance(link, Link) and isinstance(link.transport, LocalTransport):
+            trace, module = link.trace or trace, link.transport.agent.module
+        return teach(info_of(item), error, self.file(item), trace, module)
+
     def _link(self, item: pytest.Item) -> Link:
-        file = None if None in self._links else (self._file or item.path.parent / "exercises.py")
+        file = None if None in self._links else self.file(item)
         if file not in self._links:
             assert file is not None
             try:
@@ -90,7 +107,10 @@ def load_student_module(file: Path) -> types.ModuleType:
     sys.modules[name] = module
     try:
         if file.suffix == ".ipynb":
-            exec(compile(notebook_source(file.read_bytes()), str(file), "exec"), module.__dict__)
+            text = notebook_source(file.read_bytes())
+            # so that tracebacks and the debugger show the code and not the notebook's JSON
+            linecache.cache[str(file)] = (len(text), None, text.splitlines(keepends=True), str(file))
+            exec(compile(text, str(file), "exec"), module.__dict__)
         else:
             spec = importlib.util.spec_from_file_location(name, file)
             assert spec is not None and spec.loader is not None
@@ -99,9 +119,14 @@ def load_student_module(file: Path) -> types.ModuleType:
             spec.loader.exec_module(module)
     except SyntaxError as error:
         raise LoadFailure(f"{file.name}, line {error.lineno}: {error.msg}; Python cannot read the file") from error
-    except Exception as error:
-        raise LoadFailure(f"{file.name} cannot be imported: {type(error).__name__}: {error}") from error
+    except (Exception, SystemExit) as error:
+        raise LoadFailure(f"{file.name} cannot be imported: {_kind_and_line(error, file)}: {error}") from error
     return module
+
+
+def _kind_and_line(error: BaseException, file: Path) -> str:
+    lines = [frame.lineno for frame in traceback.extract_tb(error.__traceback__) if frame.filename == str(file)]
+    return type(error).__name__ + (f" in line {lines[-1]}" if lines else "")
 
 
 # -- hooks ---------------------------------------------------------------------------------------------------------
@@ -110,6 +135,7 @@ def load_student_module(file: Path) -> types.ModuleType:
 def pytest_addoption(parser: pytest.Parser) -> None:
     group = parser.getgroup("course")
     group.addoption("--module", metavar="FILE", help="check this file instead of the exercises.py beside the tests")
+    group.addoption("--exercise", metavar="NAME", action="append", help="run the tests of this exercise alone")
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -120,6 +146,11 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    wanted = config.getoption("--exercise")
+    if wanted:
+        left = [item for item in items if item.get_closest_marker("exercise") and info_of(item).exercise not in wanted]
+        config.hook.pytest_deselected(items=left)
+        items[:] = [item for item in items if item not in left]
     if any(getattr(getattr(item, "obj", None), "is_hypothesis_test", False) for item in items):
         _prepare_hypothesis(items, grading=not isinstance(config.stash[PROVIDER], DeskProvider), config=config)
 
@@ -193,39 +224,20 @@ def pytest_runtest_makereport(
     if judgement.verdict in (Verdict.TODO, Verdict.WAITS):
         report.outcome = "skipped"
         report.longrepr = (str(item.path), item.location[1] or 0, judgement.sentence or "to do")
-    elif judgement.verdict is not Verdict.PASSED and _wants_short(item.config):
+    elif judgement.verdict is not Verdict.PASSED and isinstance(item.config.stash[PROVIDER], DeskProvider):
         assert call.excinfo is not None
-        report.longrepr = short_failure(info_of(item), judgement, call.excinfo, item)
+        _add_lesson(item, report, call.excinfo.value)
     return report
 
 
-def _wants_short(config: pytest.Config) -> bool:
-    # without the terminal's plugin nobody reads the text, and its options do not exist
-    return getattr(config.option, "tbstyle", "no") == "auto" and config.option.verbose < 2
-
-
-def short_failure(
-    info: TestInfo, judgement: Judgement, excinfo: pytest.ExceptionInfo[BaseException], item: pytest.Item
-) -> str:
-    """Give the lesson instead of the traceback: the claim, what happened, where."""
-    what = judgement.sentence or judgement.detail
-    error = excinfo.value
-    if judgement.verdict is Verdict.WRONG and not isinstance(error, AssertionError):
-        what = f"the test could not use what came back: {judgement.detail}"
-    elif not what:
-        what = f"{type(error).__name__}: {error}"
-    notes = [note for note in getattr(error, "__notes__", []) if note.startswith("Falsifying example")]
-    place = _student_place(excinfo, item.path.parent / "exercises.py")
-    lines = [f"{info.exercise}: {info.title}", *("  " + line for line in what.splitlines()), *notes]
-    return "\n".join([*lines, f"  {place or 'more: pytest -vv'}"])
-
-
-def _student_place(excinfo: pytest.ExceptionInfo[BaseException], file: Path) -> str:
-    for entry in reversed(excinfo.traceback):
-        if Path(str(entry.path)).name == file.name:
-            path = os.path.relpath(str(entry.path))
-            return f"{path}:{entry.lineno + 1}   more: pytest -vv"
-    return ""
+def _add_lesson(item: pytest.Item, report: pytest.TestReport, error: BaseException) -> None:
+    provider = item.config.stash[PROVIDER]
+    assert isinstance(provider, DeskProvider)
+    lesson = provider.lesson(item, error.end if isinstance(error, EndedInSetup) else error)
+    item.stash[LESSON] = lesson
+    if getattr(item.config.option, "tbstyle", "no") == "auto" and item.config.option.verbose < 2:
+        head, foot = f"{lesson.exercise}: {lesson.claim}", f"  {lesson.place}   more: pytest -vv"
+        report.longrepr = "\n".join([head, *(f"    {line}" for line in lesson.body), foot])
 
 
 def pytest_report_teststatus(report: pytest.TestReport) -> tuple[str, str, str] | None:
@@ -269,21 +281,8 @@ def _row(name: str, tests: list[tuple[TestInfo, Judgement]], chapter: Chapter | 
     points = chapter.exercise(name).points if chapter and any(e.name == name for e in chapter.exercises) else 0.0
     total = sum(info.weight for info, _ in tests)
     passed = sum(info.weight for info, judgement in tests if judgement.verdict is Verdict.PASSED)
-    words = exercise_words([judgement for _, judgement in tests])
+    words = state_words([judgement for _, judgement in tests])
     return f"{words.ljust(28)} {points * passed / total:5.2f} / {points:g}"
-
-
-def exercise_words(judgements: list[Judgement]) -> str:
-    """Say in a few words how an exercise stands."""
-    verdicts = [judgement.verdict for judgement in judgements]
-    failed = [j for j in judgements if j.verdict not in (Verdict.PASSED, Verdict.TODO, Verdict.WAITS)]
-    if all(verdict is Verdict.PASSED for verdict in verdicts):
-        return "done"
-    if failed:
-        kind = "error" if all(j.verdict is Verdict.ERROR for j in failed) else "wrong"
-        return f"{kind}: {len(failed)} of {len(judgements)} checks fail"
-    waits = next((j.sentence for j in judgements if j.verdict is Verdict.WAITS), "")
-    return waits if waits and Verdict.TODO not in verdicts else "to do"
 
 
 # -- for the notebook and for authors ------------------------------------------------------------------------------
@@ -299,19 +298,25 @@ class CheckResult:
     title: str
     verdict: Verdict
     message: str
+    lesson: Lesson | None = None
 
 
 class _Collector:
-    def __init__(self, provider: Provider, only: str | None) -> None:
+    def __init__(self, provider: Provider, only: Collection[str] | None) -> None:
         self.provider, self.only = provider, only
         self.results: list[CheckResult] = []
+        self.problems: list[str] = []
 
     @pytest.hookimpl(tryfirst=True)
     def pytest_configure(self, config: pytest.Config) -> None:
         config.stash[PROVIDER] = self.provider
 
     def pytest_collection_modifyitems(self, items: list[pytest.Item]) -> None:
-        items[:] = [item for item in items if self.only in (None, info_of(item).exercise)]
+        items[:] = [item for item in items if self.only is None or info_of(item).exercise in self.only]
+
+    def pytest_collectreport(self, report: pytest.CollectReport) -> None:
+        if report.failed:
+            self.problems.append(str(report.longrepr))
 
     @pytest.hookimpl(wrapper=True)
     def pytest_runtest_protocol(self, item: pytest.Item) -> Generator[None, Any, Any]:
@@ -319,14 +324,31 @@ class _Collector:
         info = info_of(item)
         judgement = item.stash.get(JUDGEMENT, Judgement(Verdict.INFRA, "the test did not run"))
         message = judgement.sentence or judgement.detail
-        self.results.append(CheckResult(info.id, info.exercise, info.weight, info.title, judgement.verdict, message))
+        lesson = item.stash.get(LESSON, None)
+        self.results.append(
+            CheckResult(info.id, info.exercise, info.weight, info.title, judgement.verdict, message, lesson)
+        )
         return value
 
 
 def run_suite(suite: Path, module: types.ModuleType, exercise: str | None = None) -> list[CheckResult]:
     """Run a suite in this process against a live module, quietly, and give each test's result."""
-    collector = _Collector(DeskProvider(module=module), exercise)
+    collector = _Collector(DeskProvider(module=module), None if exercise is None else (exercise,))
     run_pytest([suite], [collector])
+    return collector.results
+
+
+def run_file(suite: Path, file: Path, exercises: Collection[str]) -> list[CheckResult]:
+    """Run the tests of some exercises in this process against a student's file, quietly.
+
+    Raises:
+        CourseError: if the suite itself cannot be collected.
+    """
+    collector = _Collector(DeskProvider(file), exercises)
+    run_pytest([suite], [collector])
+    if collector.problems:
+        last = collector.problems[0].strip().splitlines()[-1]
+        raise CourseError(f"{suite} cannot be used, and that is not your doing: {last}; put it back or update.")
     return collector.results
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -11,7 +12,7 @@ import pytest
 
 from grader.course import Chapter, CourseError, read_chapter
 from grader.sandbox.proxy import SandboxEnd, StudentError
-from grader.verdict import Verdict
+from grader.verdict import State, Verdict, state_of
 
 
 @dataclass(frozen=True)
@@ -106,3 +107,14 @@ def _not_written(name: str, exercise: str, chapter: Chapter | None) -> Judgement
             if name in other.functions:
                 return Judgement(Verdict.WAITS, f"waits for {name}")
     return Judgement(Verdict.TODO)
+
+
+def state_words(judgements: Sequence[Judgement]) -> str:
+    """Say in a few words how an exercise stands, such as "waits for softmax"."""
+    state = state_of([judgement.verdict for judgement in judgements])
+    if state is State.WRONG:
+        failed = [j for j in judgements if j.verdict not in (Verdict.PASSED, Verdict.TODO, Verdict.WAITS)]
+        return f"wrong: {len(failed)} of {len(judgements)} checks fail"
+    if state is State.WAITS:
+        return next(j.sentence for j in judgements if j.verdict is Verdict.WAITS)
+    return str(state)

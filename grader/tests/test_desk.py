@@ -47,8 +47,8 @@ def test_a_right_answer_is_done_with_all_points(course: Course) -> None:
     done = pytest_in(course.root, "chapters/01_numbers")
     assert done.returncode == 0
     rows = {line.split()[0]: line.split()[1:] for line in done.stdout.splitlines() if line.startswith("  ")}
-    assert rows["double"] == ["done", "2.00", "/", "2"]
-    assert rows["mean"] == ["done", "3.00", "/", "3"]
+    assert rows["double"] == ["right", "2.00", "/", "2"]
+    assert rows["mean"] == ["right", "3.00", "/", "3"]
 
 
 def test_a_wrong_answer_gets_a_short_lesson(course: Course) -> None:
@@ -71,7 +71,7 @@ def test_it_works_from_inside_a_chapter(course: Course) -> None:
     write(course, "01", reference(course, "01"))
     done = pytest_in(course.chapter("01").folder)
     assert done.returncode == 0, done.stdout
-    assert "done" in done.stdout
+    assert "right" in done.stdout
 
 
 def test_a_syntax_error_names_file_and_line(course: Course) -> None:
@@ -106,7 +106,7 @@ def test_another_file_can_be_checked(course: Course) -> None:
     other = course.root / "mine.py"
     other.write_text(reference(course, "01"), encoding="utf-8")
     done = pytest_in(course.root, "chapters/01_numbers", "--module", "mine.py")
-    assert "done" in done.stdout
+    assert "right" in done.stdout
     assert done.returncode == 0
 
 

@@ -13,7 +13,7 @@ LAYERS = [
     {"course", "verdict"},
     {"sandbox"},
     {"testing"},
-    {"grading"},
+    {"grading", "student"},
     {"report", "gradebook", "authoring"},
     {"cli"},
     {"__main__", "benchmarks", "tests"},

@@ -14,6 +14,7 @@ from grader.sandbox.agent import Agent
 from grader.sandbox.policy import Plan, in_force, probe
 from grader.sandbox.proxy import Handle, Link, LocalTransport, Proxy, SandboxEnd
 from grader.sandbox.session import Limits, Zygote
+from grader.sandbox.twins import start_alone
 from grader.testing import close, counting, driver, exact, pure, stand_in
 from grader.verdict import Verdict
 
@@ -63,7 +64,7 @@ NAME = "a constant"
 
 @pytest.fixture(scope="module")
 def zygote() -> Iterator[Zygote]:
-    zygote = Zygote(Plan(layers=in_force(probe())))
+    zygote = Zygote(Plan(layers=in_force(probe())), start_alone())
     yield zygote
     zygote.close()
 

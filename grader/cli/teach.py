@@ -1,0 +1,100 @@
+"""The commands of instructors: grade, demo."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from grader.cli.common import EXIT_FINE, EXIT_MACHINE, Commands, course_of
+from grader.course import Course
+
+if TYPE_CHECKING:
+    from grader.grading.run import ClassRun
+
+
+def add_commands(commands: Commands) -> None:
+    """Add the commands of instructors to the parser."""
+    _add_grade(commands)
+    _add_demo(commands)
+
+
+def _add_grade(commands: Commands) -> None:
+    grade = commands.add_parser("grade", help="grade submissions with the hidden suites (instructors)")
+    grade.add_argument("paths", nargs="+", type=Path, metavar="PATH", help="a submission, or a folder of them")
+    grade.add_argument("--chapter", metavar="NN", help="grade this chapter alone; needed for single files")
+    grade.add_argument("--jobs", type=_natural, default=os.cpu_count() or 1, metavar="N", help="controllers at once")
+    grade.add_argument("--out", type=Path, default=Path("build/grades"), metavar="DIR", help="where results go")
+    grade.add_argument("--fresh", action="store_true", help="grade again what is already graded")
+    grade.add_argument("--seed", default=os.environ.get("GRADER_SEED", ""), metavar="TEXT", help="varies hidden inputs")
+    grade.add_argument("--isolation", choices=("all", "none"), default="all", help="none: for work you trust")
+    grade.add_argument("--from", choices=("module", "notebook"), default="", dest="prefer", help="if both were edited")
+    grade.add_argument("--gradebook", metavar="URL", help="nbgrader's database (default: DIR/gradebook.db)")
+    grade.set_defaults(run=_grade)
+
+
+def _natural(text: str) -> int:
+    if not text.isdigit() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number from 1")
+    return int(text)
+
+
+def _grade(options: argparse.Namespace) -> int:
+    from grader.grading.run import IsolationMissing, Order, grade_class
+    from grader.report.progress import progress_bar
+    from grader.report.terminal import class_table
+
+    course = course_of(options)
+    order = Order(
+        paths=tuple(options.paths),
+        out=options.out,
+        chapter=course.chapter(options.chapter) if options.chapter else None,
+        jobs=options.jobs,
+        fresh=options.fresh,
+        secret=options.seed,
+        isolation="none" if options.isolation == "none" else "",
+        prefer=options.prefer,
+    )
+    try:
+        with progress_bar() as progress:
+            run = grade_class(course, order, progress)
+    except IsolationMissing as error:
+        print(f"grader: {error}", file=sys.stderr)
+        return EXIT_MACHINE
+    print(class_table(run.outcomes, course))
+    _publish(run, course, options)
+    return EXIT_MACHINE if all(outcome.is_infra for outcome in run.outcomes) else EXIT_FINE
+
+
+def _publish(run: ClassRun, course: Course, options: argparse.Namespace) -> None:
+    from grader.gradebook.record import record
+    from grader.report.files import write_all
+
+    write_all(run.outcomes, course, options.out)
+    url = options.gradebook or f"sqlite:///{options.out.resolve() / 'gradebook.db'}"
+    print(record(run.outcomes, course, url, options.out / "gradebook.stamp"))
+    if run.known:
+        print(f"{run.known} of {len(run.outcomes)} results were known and not graded again (--fresh grades anew).")
+    print(f"Report: {options.out / 'report.html'}")
+
+
+def _add_demo(commands: Commands) -> None:
+    demo = commands.add_parser("demo", help="make a small class, grade it, print the table, write the report")
+    demo.add_argument("--chapter", action="append", metavar="NN", help="chapters to use (default: the first two)")
+    demo.add_argument("--jobs", type=_natural, default=os.cpu_count() or 1, metavar="N", help="controllers at once")
+    demo.add_argument("--out", type=Path, default=Path("build/demo"), metavar="DIR", help="where results go")
+    demo.add_argument("--isolation", choices=("all", "none"), default="all", help="none: on a host without a sandbox")
+    demo.set_defaults(run=_demo, fresh=True, seed="", prefer="", gradebook=None)
+
+
+def _demo(options: argparse.Namespace) -> int:
+    from grader.authoring.sample import make_class
+
+    course = course_of(options)
+    chapters = [course.chapter(name) for name in options.chapter or ()] or list(course.chapters[:2])
+    count = make_class(chapters, options.out / "class")
+    print(f"A class of {count} is in {options.out / 'class'}: right, mistaken, half-done and hostile hand-ins.")
+    options.paths, options.chapter = [options.out / "class"], None
+    return _grade(options)

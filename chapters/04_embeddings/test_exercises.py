@@ -124,12 +124,12 @@ def table_of(module, pairs, V, seed):
     import torch
 
     pairs = [tuple(pair) for pair in pairs.tolist()]
-    return module.train_word2vec(pairs, V, 16, 500, torch.Generator().manual_seed(seed)).detach()
+    return module.train_word2vec(pairs, V, 16, 300, torch.Generator().manual_seed(seed)).detach()
 
 
 @exercise("train_word2vec")
 def test_meaning_emerges(exercises, rng):
-    """Nine of ten planted analogies hold in the table that was learned."""
+    """After 300 steps eight of ten planted analogies hold."""
     words = dataset("planted_words")
     corpus = torch.from_numpy(words.sentences(rng.seed, 1500))
     near = torch.cat([torch.stack([corpus[:, :-d], corpus[:, d:]], -1).reshape(-1, 2) for d in (1, 2)])
@@ -139,7 +139,7 @@ def test_meaning_emerges(exercises, rng):
     for asked in (a, b, c):
         cosine[torch.arange(len(a)), asked] = -math.inf
     share = (cosine.argmax(1) == d).double().mean().item()
-    holds(share >= 0.9, f"{share:.0%} of the analogies are solved, 90 % are needed")
+    holds(share >= 0.8, f"{share:.0%} of the analogies are solved after 300 steps, 80 % are needed")
 
 
 @exercise("mean_pool")

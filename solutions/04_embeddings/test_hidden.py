@@ -458,7 +458,7 @@ def test_probabilities_of_large_and_lonely_counts(exercises, rng):
 # ------------------------------------------------------------------------------------------------------ train_word2vec
 
 words = dataset("planted_words")
-V, WIDTH, SENTENCES, WINDOW, STEPS = len(words.WORDS), 16, 1500, 2, 500
+V, WIDTH, SENTENCES, WINDOW, STEPS = len(words.WORDS), 16, 1500, 2, 400
 
 
 def pairs_within(corpus, window):

@@ -90,9 +90,9 @@ def _verify_chapter(chapter: Chapter, say: Say) -> ChapterReport:
 
 
 def _check_public(chapter: Chapter, report: ChapterReport) -> None:
-    started = time.perf_counter()
+    started = time.process_time()  # not the clock: a loaded machine makes no chapter unsound
     results = run_suite(chapter.public_tests, _load(chapter, right_answer(chapter)))
-    report.public_seconds = time.perf_counter() - started
+    report.public_seconds = time.process_time() - started
     for result in results:
         if result.verdict is not Verdict.PASSED:
             report.problems.append(f"public {result.id}: the reference is {result.verdict}: {result.message}")
@@ -104,7 +104,9 @@ def _check_public(chapter: Chapter, report: ChapterReport) -> None:
         if result.verdict not in (Verdict.TODO, Verdict.WAITS):
             report.problems.append(f"public {result.id}: the stub is {result.verdict}, not to do: {result.message}")
     if report.public_seconds > PUBLIC_LIMIT:
-        report.problems.append(f"the public suite takes {report.public_seconds:.1f} s; the limit is {PUBLIC_LIMIT} s.")
+        report.problems.append(
+            f"the public suite takes {report.public_seconds:.1f} s of CPU; the limit is {PUBLIC_LIMIT} s."
+        )
 
 
 def _check_hidden(examiner: Examiner, chapter: Chapter, report: ChapterReport, say: Say) -> None:

@@ -93,7 +93,7 @@ def _what_happened(error: BaseException, file: Path, call: Call | None) -> tuple
     if isinstance(error, (LoadFailure, SandboxEnd)):
         return str(error), []
     if isinstance(error, pytest.fail.Exception):
-        missing = re.fullmatch(r"DID NOT RAISE <class '(?:.*\.)?(\w+)'>", str(error))
+        missing = re.fullmatch(r"DID NOT RAISE (?:<class ')?(?:[\w.]*\.)?(\w+)(?:'>)?", str(error))
         return (f"it raises nothing, but should raise {missing[1]}" if missing else str(error)), []
     if isinstance(error, AssertionError):
         return str(error), []
@@ -112,13 +112,15 @@ def _mismatch(error: Mismatch, call: Call | None) -> tuple[str, list[str]]:
         return f"{error.what}: {wrong_shape(tuple(got.shape), tuple(expected.shape), axes)}", []
     if isinstance(expected, (torch.Tensor, np.ndarray)) or type(got) is not type(expected):
         return str(error), []
+    if len(show(got) + show(expected)) < 40:
+        return f"{error.what}: got {show(got)}, expected {show(expected)}", []
     drawing = [f"got       {show(got)}", f"expected  {show(expected)}"]
     return f"{error.what}: {_first_difference(got, expected)}", drawing
 
 
 def _first_difference(got: Any, expected: Any) -> str:
     if not isinstance(expected, (list, tuple, str, bytes)):
-        return f"got {show(got)}, expected {show(expected)}" if len(show(expected)) < 30 else "the two differ"
+        return "the two differ"
     at = next((at for at, (a, b) in enumerate(zip(got, expected, strict=False)) if _differ(a, b)), None)
     if at is not None:
         return f"they part at index {at}"

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 import types
 from pathlib import Path
 
@@ -185,3 +188,36 @@ def test_a_large_tensor_is_cut_around_the_difference() -> None:
     lines = pair(got, expected, (1, 7, 15))
     assert lines[-1] == "(both cut to [1, 3:9, 12:18])"
     assert "[1]" in lines[5]
+
+
+# -- in a notebook -------------------------------------------------------------------------------------------------
+
+CELL = "def double(x):\n    return x * x if x > 0 else x.no_such\n"
+SHOWING = """
+import IPython.display
+from grader.testing.notebook import check
+IPython.display.display = lambda report: print(report._repr_html_())
+exec(compile({cell!r}, "<cell 3>", "exec"))
+check("double")
+"""
+
+
+def test_a_notebook_shows_a_small_verdict() -> None:
+    folder = Path(__file__).parent / "course_fixture" / "chapters" / "01_numbers"
+    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parent.parent.parent)}
+    command = [sys.executable, "-c", SHOWING.format(cell=CELL)]
+    done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, check=True)
+    assert "✗ wrong</b> double: 0 of 2 checks pass, 0 of 2 points" in done.stdout
+    assert "<p>Twice 3 is 6.</p>" in done.stdout
+    assert "<pre style='margin-left: 1em'>double(3): got 9, expected 6</pre>" in done.stdout
+    assert "<details><summary>the checks</summary>" in done.stdout
+    assert "Twice a negative number is negative." in done.stdout
+
+
+def test_an_error_in_a_cell_is_said_with_its_line() -> None:
+    folder = Path(__file__).parent / "course_fixture" / "chapters" / "01_numbers"
+    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parent.parent.parent)}
+    cell = CELL.replace("x * x if x > 0 else ", "")
+    command = [sys.executable, "-c", SHOWING.format(cell=cell)]
+    done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, check=True)
+    assert "it raises AttributeError in line 2" in done.stdout

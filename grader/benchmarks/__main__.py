@@ -7,7 +7,7 @@ import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from grader.benchmarks import classes, engine, stock
+from grader.benchmarks import classes, desk, engine, stock
 from grader.benchmarks.table import Row, markdown
 from grader.course import find_root, load_course
 
@@ -17,8 +17,8 @@ SMALL_COURSE = Path(__file__).resolve().parent.parent / "tests" / "course_fixtur
 def main() -> int:
     """Measure what was asked for, by default everything (about fifteen minutes on two cores)."""
     parser = argparse.ArgumentParser(prog="python -m grader.benchmarks", description=main.__doc__)
-    parser.add_argument("which", nargs="*", metavar="WHAT", help="engine, stock, flat, regrade (default: all)")
-    parser.add_argument("--chapter", default="06", help="the chapter for stock and regrade")
+    parser.add_argument("which", nargs="*", metavar="WHAT", help="engine, stock, desk, flat, regrade (default: all)")
+    parser.add_argument("--chapter", default="06", help="the chapter for stock, desk and regrade")
     parser.add_argument("--out", type=Path, default=Path("build/benchmarks.md"))
     options = parser.parse_args()
     course = load_course(find_root(Path.cwd()))
@@ -26,6 +26,7 @@ def main() -> int:
     measurements: dict[str, Callable[[], Iterator[Row]]] = {
         "engine": lambda: engine.measure(course),
         "stock": lambda: stock.measure(course, chapter),
+        "desk": lambda: desk.measure(chapter),
         "flat": lambda: classes.flat(SMALL_COURSE),
         "regrade": lambda: classes.regrade(course.root, chapter),
     }

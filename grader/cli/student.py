@@ -54,7 +54,8 @@ def add_commands(commands: Commands) -> None:
 
 def _add(commands: Commands, name: str, run: Any, text: str) -> argparse.ArgumentParser:
     parser = commands.add_parser(name, help=text, description=f"{text[0].upper()}{text[1:]}.")
-    parser.add_argument("--json", action="store_true", help="print JSON")
+    # given before the command or after it
+    parser.add_argument("--json", action="store_true", default=argparse.SUPPRESS, help="print JSON")
     parser.set_defaults(run=run)
     return parser
 

@@ -18,7 +18,8 @@ PROBE_SECONDS = 3.0
 """How long the system has to tell of a file that was written on purpose."""
 STEP = 20
 """Milliseconds of quiet after which changes are told together: an editor writes a file in several steps."""
-POLL = 250
+POLL = 0.25
+"""Seconds between two looks."""
 SILENT = ("nfs", "nfs4", "cifs", "smb3", "smbfs", "9p", "drvfs", "vboxsf", "fuse.sshfs", "fuse.vmhgfs-fuse", "afs")
 """File systems whose changes the system does not always tell of."""
 
@@ -67,8 +68,7 @@ class Notice:
     ) -> None:
         self._folders, self._drawer = folders, drawer
         self._on_change, self._on_polling = on_change, on_polling
-        self._stop, self._restart = threading.Event(), threading.Event()
-        self._is_heard = threading.Event()
+        self._stop, self._give_up, self._is_heard = threading.Event(), threading.Event(), threading.Event()
         self._thread = threading.Thread(target=self._run, daemon=True)
 
     def start(self) -> None:
@@ -78,24 +78,39 @@ class Notice:
     def stop(self) -> None:
         """End; returns when the thread has."""
         self._stop.set()
-        self._restart.set()
+        self._give_up.set()
         self._thread.join(timeout=5)
 
     def _run(self) -> None:
-        reason = why_polling(self._folders[0])
-        if not reason:
-            reason = self._listen()
+        reason = why_polling(self._folders[0]) or self._listen()
         if reason and not self._stop.is_set():
             self._on_polling(reason)
-            self._restart = self._stop
-            for changed in self._changes(polling=True):
+            self._look()
+
+    def _look(self) -> None:
+        """Look again and again. The library's own polling sees whole seconds only, and misses a second save in one."""
+        known = self._stamps()
+        while not self._stop.wait(POLL):
+            now = self._stamps()
+            changed = {path for path, stamp in now.items() if known.get(path) != stamp}
+            known = now
+            if changed:
                 self._on_change(changed)
+
+    def _stamps(self) -> dict[Path, tuple[int, int]]:
+        found = {}
+        for folder in self._folders:
+            with suppress(OSError), os.scandir(folder) as entries:
+                for entry in entries:
+                    with suppress(OSError):
+                        found[Path(entry.path)] = (entry.stat().st_mtime_ns, entry.stat().st_size)
+        return found
 
     def _listen(self) -> str:
         """Tell of changes by notifications; give the reason if they do not work."""
         threading.Thread(target=self._probe, daemon=True).start()
         try:
-            for changed in self._changes(polling=False):
+            for changed in self._changes():
                 self._is_heard.set()
                 own = {path for path in changed if path.parent != self._drawer}
                 if own:
@@ -112,9 +127,9 @@ class Notice:
                 (self._drawer / PROBE).write_text(str(time.monotonic()), encoding="utf-8")
             self._is_heard.wait(0.1)
         if not self._is_heard.is_set():
-            self._restart.set()
+            self._give_up.set()
 
-    def _changes(self, polling: bool) -> Iterator[set[Path]]:
+    def _changes(self) -> Iterator[set[Path]]:
         self._drawer.mkdir(exist_ok=True)
         changes = watch(
             *self._folders,
@@ -122,10 +137,9 @@ class Notice:
             watch_filter=None,
             debounce=200,
             step=STEP,
-            stop_event=self._restart,
+            stop_event=self._give_up,
             rust_timeout=500,
-            force_polling=polling,
-            poll_delay_ms=POLL,
+            force_polling=False,
             recursive=False,
             raise_interrupt=False,
         )

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from grader.course import Chapter, Course, CourseError
 from grader.student import showing
 from grader.student.drawer import Drawer
+from grader.student.driver import is_repository, is_set_up
 from grader.student.names import Target, here
 from grader.student.paper import Paper
 from grader.student.standing import Standing, next_after, standings
@@ -20,6 +22,7 @@ from grader.verdict import State
 class Overview:
     """What `grader` alone shows."""
 
+    root: Path
     chapter: Chapter
     standings: Mapping[str, Sequence[Standing]]
     """Of all chapters."""
@@ -43,7 +46,7 @@ def overview(course: Course, drawer: Drawer) -> Overview:
     if following is None:
         others = [s for name, each in found.items() if name > chapter.name for s in each]
         following = next_after(others) or next_after([s for each in found.values() for s in each])
-    return Overview(chapter, found, following, {key: len(taken) for key, taken in drawer.hints.items()})
+    return Overview(course.root, chapter, found, following, {key: len(taken) for key, taken in drawer.hints.items()})
 
 
 def current_chapter(course: Course, found: Mapping[str, Sequence[Standing]] | None = None) -> Chapter:
@@ -101,8 +104,10 @@ def show_overview(paper: Paper, seen: Overview) -> None:
         return
     name = following.exercise.name
     paper.line(f"Next: {name}   {following.place}")
-    words = [f"grader watch {name}", f"grader hint {name}", f"notes: chapters/{following.exercise.chapter}/README.md"]
-    paper.line(f"  {paper.dot()}  ".join(words), "dim", indent=2)
+    paper.line(f"notes: chapters/{following.exercise.chapter}/README.md", "dim", indent=2)
+    paper.line(f"grader watch {name}  {paper.dot()}  grader hint {name}", "dim", indent=2)
+    if is_repository(seen.root) and not is_set_up(seen.root):
+        paper.line("Run `grader setup` once: git pull then keeps what you wrote.", "yellow")
 
 
 def show_all(paper: Paper, course: Course, found: Mapping[str, Sequence[Standing]]) -> None:

@@ -33,16 +33,20 @@ def main() -> int:
     once = ONCE in sys.argv or not hasattr(os, "fork")
     _load()
     _send(out, {"ready": os.getpid()})
-    if COLD not in sys.argv and not _is_asked():
-        _load_the_rest()
-    for line in sys.stdin:
+    is_loaded = COLD in sys.argv
+    while True:
+        if not is_loaded and not _is_asked():
+            _load_the_rest()
+            is_loaded = True
+        line = sys.stdin.readline()
+        if not line:
+            return 0
         order = order_from_json(json.loads(line))
         if once:
             _send(out, {"pid": os.getpid()})
             _send(out, _run(order))
             return 0
         _in_fork(order, out)
-    return 0
 
 
 def _send(out: IO[str], data: Mapping[str, Any]) -> None:

@@ -32,7 +32,7 @@ class Worker:
         self._forks = hasattr(os, "fork") if fork is None else fork
         self._order: Order | None = None
         self._at_work = 0
-        self._closed = False
+        self._is_spent = self._closed = False
         self._lock = threading.Lock()
         self._process = self._start()
 
@@ -41,8 +41,8 @@ class Worker:
         self.give_up("")
         with self._lock:
             self._order = order
-            if self._process.poll() is not None and not self._forks:
-                self._process = self._start()
+            if self._is_spent:
+                self._renew()
             self._send(order)
 
     def give_up(self, why: str) -> None:
@@ -93,8 +93,17 @@ class Worker:
 
     def _replace(self) -> None:
         self._end(self._process)
-        self._at_work = 0
+        self._renew()
+
+    def _renew(self) -> None:
+        self._at_work, self._is_spent = 0, False
         self._process = self._start()
+
+    def _spend(self) -> None:
+        """The process has served its order: have the next one ready before it is needed."""
+        self._is_spent = True
+        if not self._cold:
+            self._renew()
 
     def _end(self, process: subprocess.Popen[str]) -> None:
         with contextlib.suppress(OSError):
@@ -133,6 +142,8 @@ class Worker:
             order = self._order
             if wanted:
                 self._order, self._at_work = None, 0
+                if not self._forks:
+                    self._spend()
         if not wanted or order is None:
             return
         if "ended" not in data:
@@ -155,9 +166,9 @@ class Worker:
             if self._closed or process is not self._process:
                 return
             order, started = self._order, self._at_work != 0
-            self._order, self._at_work = None, 0
-            if not self._forks and not self._cold and (order is None or started):
-                self._process = self._start()
+            self._order, self._at_work, self._is_spent = None, 0, True
+            if started:
+                self._spend()
         if order is not None:
             why = ENDED.format(how=_how(code)) if started else BROKEN.format(why=errors[-1] if errors else _how(code))
             self._listener(Answer(order.number, problem=why, is_machine=not started))

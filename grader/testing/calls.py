@@ -22,8 +22,8 @@ MAX_DRAWN = 24
 class Named:
     """Stands for what did not cross: an object, a callable, a generator."""
 
-    def __init__(self, name: str) -> None:
-        self.name = name
+    def __init__(self, name: str, number: int = -1) -> None:
+        self.name, self.number = name, number
 
     def __repr__(self) -> str:
         return self.name
@@ -74,6 +74,8 @@ def _calls(trace: Trace, module: types.ModuleType | None) -> Iterator[Call]:
             message, answer = wire.decode(request, _asked(names)), wire.decode(reply, _answered(names))
         except wire.WireError:  # an answer too large to be kept, or one that is damaged
             continue
+        if message[2] == "get" and isinstance(answer[2], Named):  # a method, before it is called
+            names[answer[2].number] = f"{message[3]!r}.{message[4]}" if message[3] is not None else message[4]
         if message[2] == "call":
             target, name, args, kwargs = message[3:7]
             yield _call(target, name, args, kwargs, answer[2] if answer[1] == "ok" else None, module)
@@ -89,8 +91,8 @@ def _asked(names: Mapping[int, str]) -> wire.Resolve:
 
 def _answered(names: dict[int, str]) -> wire.Resolve:
     def resolve(node: list[Any]) -> Any:
-        names[node[1]] = f"<{node[2]}>"
-        return Named(names[node[1]])
+        names.setdefault(node[1], f"<{node[2]}>")
+        return Named(names[node[1]], node[1])
 
     return resolve
 

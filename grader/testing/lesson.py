@@ -25,6 +25,7 @@ from grader.testing.compare import Mismatch, show
 from grader.testing.draw import pair
 from grader.testing.suite import LoadFailure, TestInfo
 
+Files = frozenset[str]
 HUGE = 1 << 60
 """The size of a lesson without a call: any other is easier to look at."""
 
@@ -59,8 +60,9 @@ def teach(info: TestInfo, error: BaseException, file: Path, trace: Trace, module
         module: the student's module, for signatures and docstrings.
     """
     call = telling_call(trace, module, error.got if isinstance(error, Mismatch) else None)
-    words, drawing = _what_happened(error, file, call)
-    line = _line_raised(error, file) or (_line_of(call.function) if call is not None else 0)
+    own = _own_files(file, module)
+    words, drawing = _what_happened(error, own, call)
+    line = _line_raised(error, own) or (_line_of(call.function) if call is not None else 0)
     return Lesson(
         exercise=info.exercise,
         claim=info.title,
@@ -87,18 +89,18 @@ def _falsified(error: BaseException, call: Call | None) -> list[str]:
     return [line for note in notes for line in note.splitlines()] if call is None else []
 
 
-def _what_happened(error: BaseException, file: Path, call: Call | None) -> tuple[str, list[str]]:
+def _what_happened(error: BaseException, own: Files, call: Call | None) -> tuple[str, list[str]]:
     if isinstance(error, Mismatch):
         return _mismatch(error, call)
     if isinstance(error, (LoadFailure, SandboxEnd)):
         return str(error), []
     if isinstance(error, pytest.fail.Exception):
-        missing = re.fullmatch(r"DID NOT RAISE <class '(?:.*\.)?(\w+)'>", str(error))
+        missing = re.fullmatch(r"DID NOT RAISE (?:<class ')?(?:[\w.]*\.)?(\w+)(?:'>)?", str(error))
         return (f"it raises nothing, but should raise {missing[1]}" if missing else str(error)), []
     if isinstance(error, AssertionError):
         return str(error), []
-    if _line_raised(error, file):
-        return _raised(error, file, call), []
+    if _line_raised(error, own):
+        return _raised(error, own, call), []
     return f"the test could not use what came back: {type(error).__name__}: {error}", []
 
 
@@ -112,13 +114,15 @@ def _mismatch(error: Mismatch, call: Call | None) -> tuple[str, list[str]]:
         return f"{error.what}: {wrong_shape(tuple(got.shape), tuple(expected.shape), axes)}", []
     if isinstance(expected, (torch.Tensor, np.ndarray)) or type(got) is not type(expected):
         return str(error), []
+    if len(show(got) + show(expected)) < 40:
+        return f"{error.what}: got {show(got)}, expected {show(expected)}", []
     drawing = [f"got       {show(got)}", f"expected  {show(expected)}"]
     return f"{error.what}: {_first_difference(got, expected)}", drawing
 
 
 def _first_difference(got: Any, expected: Any) -> str:
     if not isinstance(expected, (list, tuple, str, bytes)):
-        return f"got {show(got)}, expected {show(expected)}" if len(show(expected)) < 30 else "the two differ"
+        return "the two differ"
     at = next((at for at, (a, b) in enumerate(zip(got, expected, strict=False)) if _differ(a, b)), None)
     if at is not None:
         return f"they part at index {at}"
@@ -130,8 +134,8 @@ def _differ(one: Any, other: Any) -> bool:
     return bool(different.any()) if hasattr(different, "any") else bool(different)
 
 
-def _raised(error: BaseException, file: Path, call: Call | None) -> str:
-    frame = list(_frames(error, file))[-1]
+def _raised(error: BaseException, own: Files, call: Call | None) -> str:
+    frame = list(_frames(error, own))[-1]
     sizes = sizes_of(argument_axes(call.docstring), shapes_of(call.arguments)) if call is not None else {}
     explained = torch_error(str(error), sizes)
     text = explained or " ".join(str(error).split())[:300]
@@ -139,18 +143,27 @@ def _raised(error: BaseException, file: Path, call: Call | None) -> str:
     return f"{raised}: {text}" + (f"\n      {frame.line}" if frame.line else "")
 
 
-def _frames(error: BaseException, file: Path) -> Iterator[traceback.FrameSummary]:
-    return (frame for frame in traceback.extract_tb(error.__traceback__) if frame.filename == str(file))
+def _own_files(file: Path, module: types.ModuleType | None) -> Files:
+    """Name the files of the student's code: in a live notebook each cell is one."""
+    members = list(vars(module).values()) if module is not None else []
+    own = [member for member in members if getattr(member, "__module__", "") == getattr(module, "__name__", None)]
+    codes = [code for member in own for code in _codes(member)]
+    return frozenset([str(file), *(code.co_filename for code in codes)])
 
 
-def _line_raised(error: BaseException, file: Path) -> int:
-    return next((frame.lineno or 0 for frame in reversed(list(_frames(error, file)))), 0)
+def _codes(member: Any) -> list[types.CodeType]:
+    functions = vars(member).values() if isinstance(member, type) else [member]
+    return [code for function in functions if isinstance(code := getattr(function, "__code__", None), types.CodeType)]
+
+
+def _frames(error: BaseException, own: Files) -> Iterator[traceback.FrameSummary]:
+    return (frame for frame in traceback.extract_tb(error.__traceback__) if frame.filename in own)
+
+
+def _line_raised(error: BaseException, own: Files) -> int:
+    return next((frame.lineno or 0 for frame in reversed(list(_frames(error, own)))), 0)
 
 
 def _line_of(function: Any) -> int:
     """Give the line at which the student's function or class begins, or 0."""
-    code = getattr(function, "__code__", None)
-    if code is not None:
-        return int(code.co_firstlineno)
-    methods = [getattr(member, "__code__", None) for member in vars(function).values()] if function else []
-    return min((method.co_firstlineno for method in methods if method is not None), default=0)
+    return min((code.co_firstlineno for code in _codes(function)), default=0) if function is not None else 0

@@ -13,8 +13,19 @@ from pathlib import Path
 from typing import Any
 
 from grader.course import Chapter, CourseError, find_root, load_course, read_chapter
+from grader.testing.lesson import Lesson
 from grader.testing.plugin import CheckResult, run_suite
-from grader.verdict import Verdict
+from grader.verdict import State, Verdict, state_of
+
+PUBLIC = "test_exercises.py"
+# a contrast of 4 to 1 on white and on Jupyter's dark, near the most that one colour can have on both; the sign and
+# the word say the same without it
+SIGNS: dict[State | None, tuple[str, str]] = {
+    State.RIGHT: ("●", "#2c8545"),
+    State.WRONG: ("✗", "#d0453b"),
+    State.WAITS: ("◌", "#94750a"),
+    State.TODO: ("○", "inherit"),
+}
 
 
 def check_cell(exercise: str) -> str:
@@ -22,7 +33,7 @@ def check_cell(exercise: str) -> str:
     return f'from grader.testing.notebook import check\n\ncheck("{exercise}")'
 
 
-def check(exercise: str, *, chapter: str | None = None, suite: str = "test_exercises.py") -> float:
+def check(exercise: str, *, chapter: str | None = None, suite: str = PUBLIC) -> float:
     """Run the chapter's self-checks of one exercise on what the notebook defines, and show what came of each.
 
     Args:
@@ -45,34 +56,57 @@ def check(exercise: str, *, chapter: str | None = None, suite: str = "test_exerc
             return 0.0
     earned = _points_earned(results, points)
     passed = sum(result.verdict is Verdict.PASSED for result in results)
-    _show(
-        Report(f"{exercise}: {passed} of {len(results)} checks pass, {earned:g} of {points:g} points", tuple(results))
-    )
+    headline = f"{exercise}: {passed} of {len(results)} checks pass, {earned:g} of {points:g} points"
+    # a drawing quotes the test's inputs, which are the students' to see in the public suite alone
+    shown = _easiest_lesson(results) if suite == PUBLIC else None
+    _show(Report(headline, tuple(results), state_of([result.verdict for result in results]), shown))
     return earned
+
+
+def _easiest_lesson(results: Sequence[CheckResult]) -> Lesson | None:
+    lessons = [result.lesson for result in results if result.lesson is not None]
+    return min(lessons, key=lambda lesson: lesson.size, default=None)
 
 
 @dataclass(frozen=True)
 class Report:
-    """What a check cell shows: a headline, and a line for each test."""
+    """What a check cell shows: a headline, the lesson of the failure that is easiest to look at, a line a test."""
 
     headline: str
     results: tuple[CheckResult, ...]
+    state: State | None = None
+    lesson: Lesson | None = None
 
     def __repr__(self) -> str:
         lines = [self.headline]
         for result in self.results:
             lines.append(f"  {result.verdict:<9}  {result.title}")
-            if message := _first_line(result.message):
+            if self.lesson is not None and result.lesson is self.lesson:
+                lines += [f"  {'':<9}  {line}" for line in self.lesson.body]
+            elif message := _first_line(result.message):
                 lines.append(f"  {'':<9}  {message}")
         return "\n".join(lines)
 
     def _repr_html_(self) -> str:
-        rows = "".join(
-            f"<tr><td><b>{html.escape(result.verdict)}</b></td><td style='text-align: left'>{html.escape(result.title)}"
-            f"<br><small>{html.escape(_first_line(result.message))}</small></td></tr>"
-            for result in self.results
+        sign, colour = SIGNS.get(self.state, ("", "inherit"))
+        head = (
+            f"<p><b style='color: {colour}'>{sign} {html.escape(self.state or '')}</b> {html.escape(self.headline)}</p>"
         )
-        return f"<p>{html.escape(self.headline)}</p><table>{rows}</table>"
+        rows = "".join(map(_row, self.results))
+        is_open = "" if self.lesson is not None or self.state is State.RIGHT else " open"
+        checks = f"<details{is_open}><summary>the checks</summary><table>{rows}</table></details>" if rows else ""
+        return head + self._lesson_in_html() + checks
+
+    def _lesson_in_html(self) -> str:
+        if self.lesson is None:
+            return ""
+        body = html.escape("\n".join(self.lesson.body))
+        return f"<p>{html.escape(self.lesson.claim)}</p><pre style='margin-left: 1em'>{body}</pre>"
+
+
+def _row(result: CheckResult) -> str:
+    cells = html.escape(result.verdict), html.escape(result.title), html.escape(_first_line(result.message))
+    return "<tr><td><b>{}</b></td><td style='text-align: left'>{}<br><small>{}</small></td></tr>".format(*cells)
 
 
 def _find_chapter(folder: Path, name: str | None, suite: str) -> Chapter:

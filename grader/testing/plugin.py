@@ -310,6 +310,7 @@ class _Collector:
     @pytest.hookimpl(tryfirst=True)
     def pytest_configure(self, config: pytest.Config) -> None:
         config.stash[PROVIDER] = self.provider
+        config.option.tbstyle = "native"  # nobody reads pytest's text, and its long form costs as much as the test
 
     def pytest_collection_modifyitems(self, items: list[pytest.Item]) -> None:
         items[:] = [item for item in items if self.only is None or info_of(item).exercise in self.only]

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 import pytest
+import torch
 
 from grader.course import Chapter, CourseError
 from grader.sandbox.agent import Agent, notebook_source
@@ -139,6 +140,9 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_configure(config: pytest.Config) -> None:
+    # As when graded. The tensors of tests are small: on a busy machine several threads wait for each other and make a
+    # test a hundred times slower.
+    torch.set_num_threads(1)
     config.addinivalue_line("markers", "exercise(name, weight): the exercise that a test belongs to")
     module = config.getoption("--module")
     if PROVIDER not in config.stash:

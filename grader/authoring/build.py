@@ -25,6 +25,7 @@ from grader.course import Chapter, Course, CourseError, Exercise, find_root, loa
 from grader.testing.notebook import check_cell
 
 RECORD = "built.json"
+CONFIG = Path(__file__).parent / "nbgrader_config.py.txt"
 KERNEL = {"display_name": "Python 3", "language": "python", "name": "python3"}
 WHICH_FILE = (
     "Work here or in `exercises.py`, not in both: the file that you changed is the one that is graded. "
@@ -77,6 +78,10 @@ def build(
         changes += _write_chapter(course.root, chapter, product, force)
         folder = dest / "source" / chapter.name
         changes += [_write(course.root, folder / name, data) for name, data in product.nbgrader.items()]
+    config = dest / "nbgrader_config.py"
+    if not config.exists():  # once written it is the instructor's
+        text = CONFIG.read_text(encoding="utf-8").replace("{course}", repr(str(course.root.resolve())))
+        changes.append(_write(course.root, config, text.encode()))
     return changes
 
 

@@ -44,6 +44,7 @@ def measure(course: Course, chapter: Chapter) -> Iterator[Row]:
 
 def _stock(course: Course, chapter: Chapter, folder: Path) -> tuple[float, float]:
     build(course, [chapter.name], folder)
+    (folder / "nbgrader_config.py").unlink()  # stock settings: no grading of ours
     source = folder / "source" / chapter.name
     shutil.copy(chapter.hidden_tests, source / "test_hidden.py")
     _use_hidden_suite(source / "exercises.ipynb")

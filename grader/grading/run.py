@@ -52,7 +52,17 @@ def grade_class(course: Course, order: Order, progress: Progress) -> ClassRun:
         CourseError: nothing to grade, or a suite is at fault.
         IsolationMissing: the host lacks a layer that matters and isolation was not waived.
     """
-    submissions = collect(order.paths, course.chapters, order.chapter)
+    return grade_submissions(course, order, collect(order.paths, course.chapters, order.chapter), progress)
+
+
+def grade_submissions(
+    course: Course,
+    order: Order,
+    submissions: Sequence[Submission],
+    progress: Progress = lambda done, total: None,
+    only_known: bool = False,
+) -> ClassRun:
+    """Grade submissions that were read before, or with `only_known` give the kept results alone."""
     store = Store(order.out / "store")
     keys = _keys(course, submissions, order)
     outcomes: dict[int, Outcome] = {}
@@ -69,7 +79,7 @@ def grade_class(course: Course, order: Order, progress: Progress) -> ClassRun:
         else:
             left.append(number)
     progress(len(outcomes), len(submissions))
-    if left:
+    if left and not only_known:
         _grade_rest(course, order, submissions, keys, left, store, outcomes, progress)
     return ClassRun(tuple(outcomes[number] for number in sorted(outcomes)), known)
 

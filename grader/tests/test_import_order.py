@@ -14,7 +14,8 @@ LAYERS = [
     {"sandbox"},
     {"testing"},
     {"grading", "student"},
-    {"report", "gradebook", "authoring"},
+    {"report", "authoring"},
+    {"gradebook"},
     {"cli"},
     {"__main__", "benchmarks", "tests"},
 ]

@@ -63,6 +63,7 @@ def graded(tmp_path_factory: pytest.TempPathFactory) -> Path:
     shutil.copytree(FIXTURE, root / "course")
     nb = root / "nb"
     build(load_course(root / "course"), nbgrader_dest=nb)
+    (nb / "nbgrader_config.py").unlink()  # stock nbgrader, as it comes
     nbgrader(nb, "generate_assignment", "01_numbers")
     nbgrader(nb, "generate_assignment", "02_shapes")
     right = reference(nb, "01_numbers")

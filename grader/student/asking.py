@@ -20,7 +20,7 @@ def ask_all(paper: Paper, chapter: Chapter, questions: Sequence[Question], drawe
         paper.line()
         paper.line(f"{at}. {question.text}", "bold")
         for place, option in enumerate(question.options):
-            paper.line(f"{letter(place)}  {option.text}", indent=3)
+            paper.line(f"{letter(place)}  {option.text}", indent=3, hang=3)
         typed = _answer(paper, question)
         if typed is None:
             paper.line()
@@ -63,7 +63,7 @@ def _explain(paper: Paper, question: Question, typed: str) -> None:
     for at, option in enumerate(question.options):
         sign = "yes" if option.right else "no "
         mark = ">" if at in chosen else " "
-        paper.line(f"{mark} {letter(at)} {sign}  {option.explanation}", indent=3)
+        paper.line(f"{mark} {letter(at)} {sign}  {option.explanation}", indent=3, hang=9)
     if question.explanation:
         paper.line(question.explanation, indent=3)
 

@@ -14,7 +14,7 @@ from grader.student.driver import is_repository, is_set_up
 from grader.student.names import Target, here
 from grader.student.paper import Paper
 from grader.student.standing import Standing, next_after, standings
-from grader.student.work import Work, read_work
+from grader.student.work import Work, read_any
 from grader.verdict import State
 
 
@@ -30,12 +30,20 @@ class Overview:
     """What to do next; None when the course is done."""
     hints: Mapping[str, int]
     """How many hints were taken, by exercise."""
+    doubts: Sequence[str] = ()
+    """Chapters of which it is in doubt which file counts, a sentence each."""
 
     def to_json(self) -> dict[str, Any]:
         """Give it as plain data."""
         chapters = {name: [s.to_json() for s in each] for name, each in self.standings.items()}
         following = self.following.to_json() if self.following else None
-        return {"chapter": self.chapter.name, "chapters": chapters, "next": following, "hints": dict(self.hints)}
+        return {
+            "chapter": self.chapter.name,
+            "chapters": chapters,
+            "next": following,
+            "hints": dict(self.hints),
+            "doubts": list(self.doubts),
+        }
 
 
 def overview(course: Course, drawer: Drawer) -> Overview:
@@ -46,7 +54,10 @@ def overview(course: Course, drawer: Drawer) -> Overview:
     if following is None:
         others = [s for name, each in found.items() if name > chapter.name for s in each]
         following = next_after(others) or next_after([s for each in found.values() for s in each])
-    return Overview(course.root, chapter, found, following, {key: len(taken) for key, taken in drawer.hints.items()})
+    doubts = [doubt for c in course.chapters if (doubt := read_any(c)[1])]
+    return Overview(
+        course.root, chapter, found, following, {key: len(taken) for key, taken in drawer.hints.items()}, doubts
+    )
 
 
 def current_chapter(course: Course, found: Mapping[str, Sequence[Standing]] | None = None) -> Chapter:
@@ -60,7 +71,7 @@ def current_chapter(course: Course, found: Mapping[str, Sequence[Standing]] | No
     place = here(course)
     if place is not None:
         return place
-    begun = [work for work in map(_work, course.chapters) if work is not None and _is_begun(work)]
+    begun = [work for chapter in course.chapters if _is_begun(work := read_any(chapter)[0])]
     latest = max(begun, key=lambda work: work.file.stat().st_mtime, default=None)
     if latest is None:
         return course.chapters[0]
@@ -79,13 +90,6 @@ def current_exercise(course: Course, drawer: Drawer) -> Target:
     return Target(chapter, following.exercise)
 
 
-def _work(chapter: Chapter) -> Work | None:
-    try:
-        return read_work(chapter)
-    except CourseError:
-        return None
-
-
 def _is_begun(work: Work) -> bool:
     return any(work.is_begun(exercise) for exercise in work.chapter.exercises)
 
@@ -97,6 +101,8 @@ def show_overview(paper: Paper, seen: Overview) -> None:
     done = sum(all(s.state is State.RIGHT for s in each) for each in seen.standings.values())
     sums = f"{right} of {len(everything)} exercises {paper.dot()} {done} of {len(seen.standings)} chapters"
     showing.chapter_head(paper, seen.chapter, sums)
+    for doubt in seen.doubts:
+        paper.line(doubt, "yellow", indent=2)
     following = seen.following
     showing.table(paper, seen.standings[seen.chapter.name], following.exercise.id if following else "")
     if following is None:

@@ -37,18 +37,19 @@ class Paper:
         self._console.width = self.width
         self._signs = SIGNS if _can_write(self._stream, "".join(SIGNS.values()) + "─·") else PLAIN_SIGNS
 
-    def line(self, text: str = "", style: str = "", indent: int = 0) -> None:
-        """Write a sentence, wrapped; its further lines keep the indentation."""
-        self._write(Text(text, style=style), indent)
+    def line(self, text: str = "", style: str = "", indent: int = 0, hang: int = 0) -> None:
+        """Write a sentence, wrapped; its further lines keep the indentation, and `hang` blanks more."""
+        self._write(Text(text, style=style), indent, hang)
 
     def parts(self, *parts: tuple[str, str], indent: int = 0) -> None:
         """Write a line of words in several styles."""
         self._write(Text.assemble(*parts), indent)
 
-    def _write(self, text: Text, indent: int) -> None:
-        for line in text.wrap(self._console, max(20, self.width - indent)) or [text]:
+    def _write(self, text: Text, indent: int, hang: int = 0) -> None:
+        for at, line in enumerate(text.wrap(self._console, max(20, self.width - indent - hang)) or [text]):
             line.rstrip()
-            self._console.print(Text(" " * indent if line.plain else "") + line, soft_wrap=True)
+            blanks = indent + (hang if at else 0)
+            self._console.print(Text(" " * blanks if line.plain else "") + line, soft_wrap=True)
 
     def drawing(self, lines: Sequence[str], indent: int = 0) -> None:
         """Write lines in which columns matter; prose among them, which is too long, is wrapped."""

@@ -43,7 +43,7 @@ class Question:
             "one": "one letter",
             "any": "all letters that hold, such as a c",
             "number": "a number",
-            "shape": "sizes, such as 2 7",
+            "shape": "sizes, such as 9 9 9",
         }[self.kind]
 
     @property
@@ -71,7 +71,7 @@ def is_right(question: Question, typed: str) -> bool:
     if question.kind == "shape":
         sizes = re.findall(r"\d+", typed)
         if not sizes or re.search(r"[^\d\s,()\[\]x×*]", typed):
-            raise NotAnAnswer("a shape is whole numbers, such as 2 7 or (2, 7)")
+            raise NotAnAnswer("a shape is whole numbers, such as 9 9 9 or (9, 9, 9)")
         return [int(size) for size in sizes] == list(question.answer)
     value = _number(typed)
     return abs(value - float(question.answer)) <= question.tolerance + 1e-12

@@ -49,7 +49,11 @@ def verdict(paper: Paper, standing: Standing) -> None:
     if standing.state is State.WRONG and lesson is not None:
         paper.parts((f"{sign} ", style), (exercise.name, "bold " + style), (f": {lesson['claim']}", ""))
         show_lesson(paper, lesson)
-        paper.line(f"{standing.words.removeprefix('wrong: ')}   {lesson['place']}", "dim", indent=2)
+        paper.line(
+            f"{standing.words.removeprefix('wrong: ')}   {lesson['place'] if lesson['line'] else standing.place}",
+            "dim",
+            indent=2,
+        )
         return
     points = f"{number(standing.earned)} of {number(exercise.points)} points"
     note = {State.RIGHT: f", {len(standing.tests)} checks, {points}", State.TODO: f"   {standing.place}"}

@@ -10,7 +10,7 @@ from typing import Any
 from grader.course import Chapter, CourseError, Exercise
 from grader.student.drawer import Drawer
 from grader.student.orders import Answer, Checked, Order
-from grader.student.work import Work, read_work, short
+from grader.student.work import Work, read_any, short
 from grader.student.worker import ask_all
 from grader.verdict import State, Verdict, state_of
 
@@ -104,7 +104,7 @@ def standings(chapters: Sequence[Chapter], drawer: Drawer, run: bool = True) -> 
         drawer: what the desk remembers.
         run: run again what was changed since it was last checked, and that alone.
     """
-    works = {chapter.name: read_work(chapter) for chapter in chapters}
+    works = {chapter.name: read_any(chapter)[0] for chapter in chapters}
     stale = [(work, [e for e in work.chapter.exercises if _is_stale(work, e, drawer)]) for work in works.values()]
     runs = check([(work, exercises) for work, exercises in stale if exercises], drawer) if run else []
     problems = {exercise.id: run.problem for run in runs for exercise in run.exercises}

@@ -23,6 +23,7 @@ from grader.course import CourseError
 from grader.student.orders import Order, order_from_json
 
 MAX_PRINTED = 20_000
+MAX_CPU = 60
 ONCE, COLD = "--once", "--cold"
 
 
@@ -91,6 +92,7 @@ def _in_fork(order: Order, out: IO[str]) -> None:
     pid = os.fork()
     if pid == 0:
         os.close(reading)
+        _limit_cpu()
         with contextlib.suppress(BaseException), os.fdopen(writing, "w", encoding="utf-8") as pipe:
             json.dump(_run(order), pipe)
         os._exit(0)
@@ -100,6 +102,14 @@ def _in_fork(order: Order, out: IO[str]) -> None:
         text = pipe.read()
     _, status = os.waitpid(pid, 0)
     _send(out, _answer(text, order.number, os.waitstatus_to_exitcode(status)))
+
+
+def _limit_cpu() -> None:
+    """End a loop that nobody is left to stop, as when the terminal was closed."""
+    if sys.platform != "win32":
+        import resource
+
+        resource.setrlimit(resource.RLIMIT_CPU, (MAX_CPU, MAX_CPU))
 
 
 def _answer(text: str, number: int, code: int) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import os
 import re
@@ -107,6 +108,22 @@ def read_work(chapter: Chapter, prefer: str = "") -> Work:
     if prefer and prefer not in works:
         raise CourseError(f"{chapter.name} has no {prefer}; leave --from away.")
     return works[prefer] if prefer else _which(works)
+
+
+def read_any(chapter: Chapter) -> tuple[Work, str]:
+    """Give the work in a chapter even where it is in doubt which file counts, then the newer, and the doubt in words.
+
+    Raises:
+        CourseError: if no file can be read.
+    """
+    try:
+        return read_work(chapter), ""
+    except CourseError as error:
+        present = [kind for kind, file in files(chapter).items() if file.is_file()]
+        for kind in sorted(present, key=lambda kind: -files(chapter)[kind].stat().st_mtime):
+            with contextlib.suppress(CourseError):
+                return _read(chapter, files(chapter)[kind]), str(error)
+        raise
 
 
 def _with_stubs(work: Work, other: Work) -> Work:

@@ -52,7 +52,9 @@ class Call:
 
 def telling_call(trace: Trace, module: types.ModuleType | None, got: Any = None) -> Call | None:
     """Give the call of a test's conversation that tells most: the last that gave `got`, else the last of all."""
-    calls = list(_calls(trace, module))
+    every = list(_calls(trace, module))
+    # an iterator's next item and a length are no calls that a student would know again
+    calls = [call for call in every if not call.name.endswith("__")] or every
     giving = [call for call in calls if gave(call, got)]
     return next(iter([*reversed(giving), *reversed(calls)]), None)
 

@@ -7,16 +7,17 @@ from itertools import zip_longest
 
 import torch
 
-MAX_SIDE = 6
-"""Rows and columns of a drawing; of a larger tensor the part around the first difference is drawn."""
+MAX_ROWS, MAX_COLUMNS = 4, 6
+"""How much is drawn; of a larger tensor the part around the first difference."""
+DIGITS = 4
 GAP = "    "
 WIDTH = 72
 
 
-def grid(tensor: torch.Tensor, marked: tuple[int, int] | None = None) -> list[str]:
+def grid(tensor: torch.Tensor, marked: tuple[int, int] | None = None, digits: int = DIGITS) -> list[str]:
     """Draw a 1-D or 2-D tensor, one line a row; `marked` is the cell to put in brackets."""
     rows = tensor.tolist() if tensor.ndim == 2 else [tensor.tolist()]
-    words = [[_cell(value) for value in row] for row in rows]
+    words = [[_cell(value, digits) for value in row] for row in rows]
     width = max((len(word) for row in words for word in row), default=0)
     return [_row([word.rjust(width) for word in row], at, marked) for at, row in enumerate(words)]
 
@@ -28,29 +29,36 @@ def _row(words: Sequence[str], at: int, marked: tuple[int, int] | None) -> str:
     return "".join(sign + word for sign, word in zip(between, [*words, ""], strict=True)).rstrip()
 
 
-def _cell(value: object) -> str:
+def _cell(value: object, digits: int) -> str:
     if isinstance(value, bool):
         return "x" if value else "."
-    return f"{value:.4g}" if isinstance(value, float) else str(value)
+    return f"{value:.{digits}g}" if isinstance(value, float) else str(value)
 
 
 def pair(got: torch.Tensor, expected: torch.Tensor, place: tuple[int, ...]) -> list[str]:
     """Draw `got` beside `expected` around the index `place` at which they part first."""
-    lead, place = place[:-2], place[-2:]
+    digits = _digits(got[place].item(), expected[place].item())
+    shape, lead, place = got.shape, place[:-2], place[-2:]
     got, expected = got[lead], expected[lead]
-    window = tuple(_window(size, at) for size, at in zip(got.shape, place, strict=True))
+    sides = (MAX_ROWS, MAX_COLUMNS)[-len(place) :]
+    window = tuple(_window(size, at, side) for size, at, side in zip(got.shape, place, sides, strict=True))
     inner = tuple(at - part.start for at, part in zip(place, window, strict=True))
     marked = (0, inner[0]) if len(inner) == 1 else (inner[0], inner[1])
-    left, right = grid(got[window], marked), grid(expected[window], marked)
+    left, right = grid(got[window], marked, digits), grid(expected[window], marked, digits)
     lines = beside(["got", *left], ["expected", *right])
     where = ", ".join([str(at) for at in lead] + [f"{part.start}:{part.stop}" for part in window])
-    cut = bool(lead) or got[window].shape != got.shape
-    return [*lines, f"(both cut to [{where}])"] if cut else lines
+    is_cut = got[window].numel() < shape.numel()
+    return [*lines, f"(shown: [{where}])"] if is_cut else lines
 
 
-def _window(size: int, at: int) -> slice:
-    start = max(0, min(at - MAX_SIDE // 2, size - MAX_SIDE))
-    return slice(start, min(size, start + MAX_SIDE))
+def _digits(one: object, other: object) -> int:
+    """Give so many digits that two numbers that differ do not look alike."""
+    return next((n for n in range(DIGITS, 17, 2) if _cell(one, n) != _cell(other, n)), 17)
+
+
+def _window(size: int, at: int, side: int) -> slice:
+    start = max(0, min(at - side // 2, size - side))
+    return slice(start, min(size, start + side))
 
 
 def beside(left: Sequence[str], right: Sequence[str]) -> list[str]:

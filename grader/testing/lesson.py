@@ -62,7 +62,8 @@ def teach(info: TestInfo, error: BaseException, file: Path, trace: Trace, module
     call = telling_call(trace, module, error.got if isinstance(error, Mismatch) else None)
     own = _own_files(file, module)
     words, drawing = _what_happened(error, own, call)
-    line = _line_raised(error, own) or (_line_of(call.function) if call is not None else 0)
+    called = call.function if call is not None and call.function is not None else getattr(module, info.exercise, None)
+    line = _line_raised(error, own) or _line_of(called)
     return Lesson(
         exercise=info.exercise,
         claim=info.title,

@@ -112,6 +112,9 @@ def test_the_notebook_counts_if_it_was_edited(course: Course) -> None:
     assert done.returncode == 2
     assert "both changed" in done.stderr and "--from module" in done.stderr
     assert grader(course, "check", "double", "--from", "notebook").returncode == 0
+    overview = grader(course)
+    assert overview.returncode == 0, "a doubt about one chapter does not hide the others"
+    assert "both changed" in " ".join(overview.stdout.split())
 
 
 def test_no_attempt_is_no_failure(course: Course) -> None:

@@ -186,8 +186,8 @@ def test_a_large_tensor_is_cut_around_the_difference() -> None:
     got, expected = torch.zeros(3, 9, 20), torch.zeros(3, 9, 20)
     got[1, 7, 15] = 1.0
     lines = pair(got, expected, (1, 7, 15))
-    assert lines[-1] == "(both cut to [1, 3:9, 12:18])"
-    assert "[1]" in lines[5]
+    assert lines[-1] == "(shown: [1, 5:9, 12:18])"
+    assert "[1]" in lines[3]
 
 
 # -- in a notebook -------------------------------------------------------------------------------------------------
@@ -221,3 +221,8 @@ def test_an_error_in_a_cell_is_said_with_its_line() -> None:
     command = [sys.executable, "-c", SHOWING.format(cell=cell)]
     done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, check=True)
     assert "it raises AttributeError in line 2" in done.stdout
+
+
+def test_numbers_that_differ_do_not_look_alike() -> None:
+    lines = pair(torch.tensor([0.25000001], dtype=torch.float64), torch.tensor([0.25], dtype=torch.float64), (0,))
+    assert lines[1] == "[0.25000001]    [0.25]"

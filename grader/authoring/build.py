@@ -11,6 +11,7 @@ import ast
 import copy
 import hashlib
 import json
+import os
 import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -80,7 +81,7 @@ def build(
         changes += [_write(course.root, folder / name, data) for name, data in product.nbgrader.items()]
     config = dest / "nbgrader_config.py"
     if not config.exists():  # once written it is the instructor's
-        text = CONFIG.read_text(encoding="utf-8").replace("{course}", repr(str(course.root.resolve())))
+        text = CONFIG.read_text(encoding="utf-8").replace("{course}", repr(os.path.relpath(course.root.resolve(), dest)))
         changes.append(_write(course.root, config, text.encode()))
     return changes
 

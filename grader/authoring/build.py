@@ -81,7 +81,9 @@ def build(
         changes += [_write(course.root, folder / name, data) for name, data in product.nbgrader.items()]
     config = dest / "nbgrader_config.py"
     if not config.exists():  # once written it is the instructor's
-        text = CONFIG.read_text(encoding="utf-8").replace("{course}", repr(os.path.relpath(course.root.resolve(), dest)))
+        text = CONFIG.read_text(encoding="utf-8").replace(
+            "{course}", repr(os.path.relpath(course.root.resolve(), dest))
+        )
         changes.append(_write(course.root, config, text.encode()))
     return changes
 

@@ -13,6 +13,7 @@ from grader.authoring.build import make
 from grader.authoring.leaks import Secrets, leaks_in, leaks_in_history
 from grader.authoring.readme import with_table
 from grader.course import Chapter, Course, CourseError, load_course
+from grader.student.update import STUBS, remember_stubs
 
 CHAPTER_FILES = ("README.md", "chapter.toml", "explore.js", "quiz.toml", "test_exercises.py")
 """What a chapter's folder gives beside the stub and the notebook, which are made afresh from the source."""
@@ -151,7 +152,9 @@ def _write(dest: Path, files: dict[str, bytes]) -> tuple[tuple[str, ...], tuple[
     dest.mkdir(parents=True, exist_ok=True)
     if not (dest / ".git").is_dir():
         _git(dest, "init", "--quiet", "--initial-branch=main")
-    removed = [name for name in _git(dest, "ls-files", "-z").split("\0") if name and name not in files]
+    kept = {f"{name.rpartition('/')[0]}/{STUBS}" for name in files if name.endswith("/exercises.py")}
+    tracked = [name for name in _git(dest, "ls-files", "-z").split("\0") if name and name not in kept]
+    removed = [name for name in tracked if name not in files]
     for name in removed:
         (dest / name).unlink(missing_ok=True)
     written = []
@@ -160,6 +163,9 @@ def _write(dest: Path, files: dict[str, bytes]) -> tuple[tuple[str, ...], tuple[
         if not file.is_file() or file.read_bytes() != data:
             file.parent.mkdir(parents=True, exist_ok=True)
             file.write_bytes(data)
+            written.append(name)
+    for name in kept:  # so that an update can tell a stub of any release from a student's work
+        if remember_stubs((dest / name).parent):
             written.append(name)
     return tuple(written), tuple(removed)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
@@ -56,6 +57,18 @@ def test_chapters_are_released_one_after_the_other(course: Course, tmp_path: Pat
     assert release(course, dest, [course.chapter("01")]).commit == ""
     assert len(git(dest, "log", "--format=%h").splitlines()) == 2
     assert "01_numbers" in (dest / "README.md").read_text(encoding="utf-8")
+
+
+def test_the_stubs_of_every_release_are_remembered(course: Course, tmp_path: Path) -> None:
+    dest = tmp_path / "students"
+    release(course, dest)
+    first = json.loads((dest / "chapters" / "01_numbers" / "stubs.json").read_text(encoding="utf-8"))
+    source = course.chapter("01").source
+    source.write_text(source.read_text(encoding="utf-8").replace("Return twice `x`.", "Return `x` twice."), "utf-8")
+    release(course, dest)
+    second = json.loads((dest / "chapters" / "01_numbers" / "stubs.json").read_text(encoding="utf-8"))
+    assert len(first["double"]) == 1
+    assert set(first["double"]) < set(second["double"])
 
 
 def test_what_the_course_no_longer_has_is_removed(course: Course, tmp_path: Path) -> None:

@@ -220,7 +220,7 @@ def loss_by_loops(logits, targets, ignore_index=-100):
 def loss_by_logaddexp(logits, targets, ignore_index=-100):
     N, V = logits.shape
     counts = targets != ignore_index
-    if np.any(counts & ~((0 <= targets) & (targets < V))):
+    if np.any(counts & ~((targets >= 0) & (targets < V))):
         raise ValueError("a target is no class")
     safe = np.where(counts, targets, 0)
     losses = np.logaddexp.reduce(logits, axis=-1) - np.take_along_axis(logits, safe[:, None], axis=-1)[:, 0]
@@ -316,11 +316,8 @@ def step_like_torch(params, grads, state, lr, momentum=0.0, weight_decay=0.0):
 
 @alternative("train_mlp", "everything written out, the velocities in a list and the accuracy by a function of its own")
 def written_out(X, y, width, steps, seed):
-    rng = np.random.default_rng(seed)
-    Din, C, N = X.shape[1], int(y.max()) + 1, len(X)
-    W1 = rng.normal(size=(width, Din)) / math.sqrt(Din)
-    W2 = 0.1 * rng.normal(size=(C, width)) / math.sqrt(width)
-    weights = {"W1": W1, "b1": np.zeros(width), "W2": W2, "b2": np.zeros(C)}
+    N, start = len(X), reference.initial_params(X.shape[1], width, len(set(y.tolist())), seed)
+    weights = dict(zip(("W1", "b1", "W2", "b2"), start, strict=True))
     velocity = {name: np.zeros_like(w) for name, w in weights.items()}
 
     def forward():

@@ -440,6 +440,15 @@ LABELS = np.random.default_rng(5).integers(0, 2, 64)
 
 
 # %%
+def initial_params(Din: int, width: int, C: int, seed: int) -> list[ndarray]:
+    """Draw the first [W1, b1, W2, b2] of a network; this one is given."""
+    rng = np.random.default_rng(seed)
+    W1 = rng.normal(size=(width, Din)) / math.sqrt(Din)  # so that X W1^T spreads about as much as X
+    W2 = 0.1 * rng.normal(size=(C, width)) / math.sqrt(width)  # small: at first all classes are about equally likely
+    return [W1, np.zeros(width), W2, np.zeros(C)]
+
+
+# %%
 def train_mlp(X: ndarray, y: ndarray, width: int, steps: int, seed: int) -> dict[str, Any]:
     """Train a network of one hidden layer on all examples at once, by gradient descent with momentum.
 
@@ -448,7 +457,7 @@ def train_mlp(X: ndarray, y: ndarray, width: int, steps: int, seed: int) -> dict
         y: (N,) int64 labels, 0 ... C - 1.
         width: number of hidden units.
         steps: number of updates; may be 0.
-        seed: decides the initial weights, which are drawn for you.
+        seed: decides the first weights: initial_params(Din, width, C, seed), where C is the largest label plus 1.
 
     Returns:
         A dict: "loss", a list of `steps` floats, the cross-entropy on X and y *before* each update; "acc", a float, the
@@ -464,12 +473,8 @@ def train_mlp(X: ndarray, y: ndarray, width: int, steps: int, seed: int) -> dict
         all four params with LR, MOMENTUM and no weight decay, all N rows in each. The same arguments give the same
         result. No input is changed.
     """
-    rng = np.random.default_rng(seed)
-    Din, C = X.shape[1], int(y.max()) + 1
-    W1 = rng.normal(size=(width, Din)) / math.sqrt(Din)
-    W2 = 0.1 * rng.normal(size=(C, width)) / math.sqrt(width)
-    params = [W1, np.zeros(width), W2, np.zeros(C)]
     ### BEGIN SOLUTION
+    params = initial_params(X.shape[1], width, int(y.max()) + 1, seed)
     loss: list[float] = []
     state: dict[int, ndarray] = {}
     for step in range(steps + 1):

@@ -91,7 +91,7 @@ def averages_the_errors(f, grad_f, x, tol):
 
 @misconception(
     "central_difference",
-    "Your check forgets the absolute value, so a gradient that is too small passes; compare the size of the difference.",
+    "Your check forgets the absolute value, so a gradient that is too small passes; compare sizes.",
     replaces="grad_check",
 )
 def forgets_the_absolute_value(f, grad_f, x, tol):
@@ -687,7 +687,7 @@ def ignored_rows_keep_softmax(logits, targets):
 
 @misconception(
     "linear_backward",
-    "Your gradient is onehot minus softmax; the loss falls when the target's logit rises, so it is softmax minus onehot.",
+    "Your gradient is onehot minus softmax; raising the target's logit lowers the loss: softmax minus onehot.",
     replaces="softmax_ce_backward",
 )
 def the_other_sign(logits, targets):

@@ -20,7 +20,7 @@ def floats(tensor):
     return [float(value) for value in tensor.flatten()]
 
 
-# ---------------------------------------------------------------------------------------------------- central_difference
+# --------------------------------------------------------------------------------------------------- central_difference
 
 
 @exercise("central_difference", weight=2)
@@ -142,7 +142,7 @@ def test_check_leaves_the_point_alone(exercises, rng):
     exact(pure(exercises.grad_check, lambda x: float((x**2).sum()), lambda x: 2 * x, x, 1e-6), True, "grad_check")
 
 
-# ----------------------------------------------------------------------------------------------------- topological_order
+# ---------------------------------------------------------------------------------------------------- topological_order
 
 
 @driver
@@ -256,7 +256,7 @@ def test_order_is_the_same_each_time(exercises, rng):
     exact(exercises.run(orders, graphs * 3), exercises.run(orders, graphs) * 3, "the orders of the same graphs")
 
 
-# ----------------------------------------------------------------------------------------------------------------- Value
+# ---------------------------------------------------------------------------------------------------------------- Value
 
 
 @driver
@@ -511,7 +511,7 @@ def test_very_many_paths(exercises):
     close(exercises.run(doubling, 100), [1.5, 1.0], "x doubled 100 times, and its slope, both over 2^100")
 
 
-# --------------------------------------------------------------------------------------------------------- cross_entropy
+# -------------------------------------------------------------------------------------------------------- cross_entropy
 
 
 def some_rows(rng, N=7, V=5, ignored=(), by=IGNORE, scale=1.5):
@@ -625,7 +625,7 @@ def test_loss_refuses_impossible_targets(exercises, rng):
             exercises.cross_entropy(logits, np.array(targets), ignore_index=-1)
 
 
-# ----------------------------------------------------------------------------------- linear_backward, softmax_ce_backward
+# --------------------------------------------------------------------------------- linear_backward, softmax_ce_backward
 
 
 def layer(rng, N=6, Din=4, Dout=3, dtype=torch.float64):
@@ -744,16 +744,16 @@ def test_softmax_gradient_keeps_the_dtype(exercises, rng):
     close(got, torch_dlogits(logits.astype(np.float32), targets), "softmax_ce_backward of float32 logits")
 
 
-# -------------------------------------------------------------------------------------------------------------- sgd_step
+# ------------------------------------------------------------------------------------------------------------- sgd_step
 
 
 SHAPES = ((3,), (2, 4), (1, 2, 3))
 
 
-def torch_run(starts, all_grads, rates, **settings):
+def torch_run(starts, all_grads, rates, **options):
     """The parameters after each step of PyTorch's SGD; None leaves a parameter without a gradient."""
     params = [torch.from_numpy(p).clone() for p in starts]
-    optimizer, history = torch.optim.SGD(params, lr=1.0, **settings), []
+    optimizer, history = torch.optim.SGD(params, lr=1.0, **options), []
     for grads, lr in zip(all_grads, rates, strict=True):
         optimizer.param_groups[0]["lr"] = lr
         for p, g in zip(params, grads, strict=True):
@@ -763,12 +763,12 @@ def torch_run(starts, all_grads, rates, **settings):
     return history
 
 
-def follow(exercises, starts, all_grads, rates, what, **settings):
+def follow(exercises, starts, all_grads, rates, what, **options):
     """Assert that each step of the student's is PyTorch's."""
     params, state = starts, {}
-    expected = torch_run(starts, all_grads, rates, **settings)
+    expected = torch_run(starts, all_grads, rates, **options)
     for step, (grads, lr) in enumerate(zip(all_grads, rates, strict=True)):
-        params, state = exercises.sgd_step(params, grads, state, lr, **settings)
+        params, state = exercises.sgd_step(params, grads, state, lr, **options)
         close(params, expected[step], f"{what}: the params after step {step + 1}")
 
 
@@ -799,9 +799,9 @@ def test_momentum_agrees_with_torch(exercises, rng):
 @exercise("sgd_step", weight=2)
 def test_decay_agrees_with_torch(exercises, rng):
     """Weight decay pulls towards zero, with and without momentum."""
-    for settings in ({"weight_decay": 0.3}, {"momentum": 0.8, "weight_decay": 0.3}):
+    for options in ({"weight_decay": 0.3}, {"momentum": 0.8, "weight_decay": 0.3}):
         starts, grads = some_steps(rng, 5)
-        follow(exercises, starts, grads, [0.2] * 5, f"{settings}", **settings)
+        follow(exercises, starts, grads, [0.2] * 5, f"{options}", **options)
 
 
 @exercise("sgd_step", weight=2)
@@ -853,7 +853,7 @@ def test_step_keeps_dtype(exercises, rng):
     follow(exercises, starts, grads, [0.2] * 3, "float32", momentum=0.9, weight_decay=0.1)
 
 
-# ------------------------------------------------------------------------------------------------------------- train_mlp
+# ------------------------------------------------------------------------------------------------------------ train_mlp
 
 
 XOR = np.array([[0.0, 0.0], [0.0, 1.0], [1.0, 0.0], [1.0, 1.0]]), np.array([0, 1, 1, 0])
@@ -889,7 +889,8 @@ def test_training_agrees_with_torch(exercises, rng):
     for C, width, steps in ((3, 5, 12), (2, 1, 7), (4, 8, 1)):
         X, y = blobs(rng, C=C)
         start = exercises.train_mlp(X, y, width, 0, 3)["params"]
-        exact([p.shape for p in start], [(width, 3), (width,), (C, width), (C,)], "the shapes of W1, b1, W2, b2")
+        exact([tuple(p.shape) for p in start], [(width, 3), (width,), (C, width), (C,)], "the shapes of the params")
+        close(start, exercises.initial_params(3, width, C, 3), "the params before any step")
         params = [torch.from_numpy(p).requires_grad_() for p in start]
         optimizer, losses = torch.optim.SGD(params, lr=LR, momentum=MOMENTUM), []
         for _ in range(steps):

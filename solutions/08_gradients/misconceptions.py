@@ -136,6 +136,18 @@ def ignores_tol(f, grad_f, x, tol):
     return reference.grad_check(f, grad_f, x, 1e-6)
 
 
+@misconception(
+    "central_difference",
+    "Your check adds two tolerances, as allclose does, and forgives twice as much; take the maximum, once.",
+    replaces="grad_check",
+)
+def adds_two_tolerances(f, grad_f, x, tol):
+    a, n = grad_f(x.copy()), slopes(f, x)
+    if np.shape(a) != x.shape or not np.isfinite(a).all():
+        return False
+    return np.allclose(a, n, rtol=tol, atol=tol)
+
+
 # -- topological_order
 
 
@@ -234,6 +246,26 @@ def compares_by_equality(root):
         else:
             order.append(node)
             placed.append(node)
+            stack.pop()
+    return order
+
+
+@misconception(
+    "topological_order",
+    "You leave marks on the nodes, so a second walk finds nothing left; keep what was seen in a set of your own.",
+)
+def marks_the_nodes(root):
+    order, stack = [], [(root, iter(root.parents))]
+    root._seen = True
+    while stack:
+        node, left = stack[-1]
+        for parent in left:
+            if not hasattr(parent, "_seen"):
+                parent._seen = True
+                stack.append((parent, iter(parent.parents)))
+                break
+        else:
+            order.append(node)
             stack.pop()
     return order
 

@@ -78,9 +78,9 @@ def slope_of(x):
 @exercise("central_difference", weight=2)
 def test_check_finds_one_wrong_entry(exercises, rng):
     """One entry that is wrong by one percent, up or down, is found."""
-    x = rng.uniform(4, 9).numpy() + 1
+    x = rng.uniform(3, 5).numpy() + 1
     f, slope = lambda x: float((x**2).sum()), lambda x: 2 * x  # noqa: E731
-    for place, factor in (((0, 0), 1.01), ((3, 8), 0.99), ((2, 4), -1.0)):
+    for place, factor in (((0, 0), 1.01), ((2, 4), 0.99), ((1, 3), -1.0)):
 
         def planted(x, place=place, factor=factor):
             gradient = slope(x)
@@ -98,6 +98,9 @@ def test_check_forgives_as_much_as_tol_says(exercises, rng):
     for tol, verdict in ((0.1, True), (0.03, True), (0.005, False), (1e-5, False)):
         got = exercises.grad_check(lambda x: float((x**2).sum()), lambda x: 2 * x * 1.01, x, tol)
         exact(got, verdict, f"grad_check of a gradient that is 1 percent off, tol={tol}")
+    for factor, verdict in ((1.008, True), (1.013, False), (0.987, False)):  # the slope is 1: tol * max(1, 1, factor)
+        got = exercises.grad_check(lambda x: float(x.sum()), lambda x, f=factor: f * np.ones(7), x, 0.01)
+        exact(got, verdict, f"grad_check of slopes of 1, claimed to be {factor}, tol=0.01")
 
 
 @exercise("central_difference")
@@ -146,7 +149,7 @@ def test_check_leaves_the_point_alone(exercises, rng):
 
 
 @driver
-def orders(module, graphs, kind="plain"):
+def orders(module, graphs, kind="plain", again=False):
     """The order of each graph, as positions; a graph lists the positions of each node's parents, the root is last."""
 
     class Node:
@@ -164,6 +167,8 @@ def orders(module, graphs, kind="plain"):
             chosen = [nodes[p] for p in parents]
             nodes.append(Alike(tuple(chosen)) if kind == "alike" else Node(chosen))
         place = {id(node): position for position, node in enumerate(nodes)}
+        if again:
+            module.topological_order(nodes[-1])
         answers.append([place[id(node)] for node in module.topological_order(nodes[-1])])
     return answers
 
@@ -251,9 +256,11 @@ def test_order_of_a_graph_with_very_many_paths(exercises):
 
 @exercise("topological_order")
 def test_order_is_the_same_each_time(exercises, rng):
-    """The same graph, built again, gives the same order."""
+    """The same graph, walked again or built again, gives the same order."""
     graphs = [some_graph(rng, n) for n in (9, 17, 33)]
-    exact(exercises.run(orders, graphs * 3), exercises.run(orders, graphs) * 3, "the orders of the same graphs")
+    first = exercises.run(orders, graphs)
+    exact(exercises.run(orders, graphs * 3), first * 3, "the orders of the same graphs, built again")
+    exact(exercises.run(orders, graphs, again=True), first, "the orders of the same nodes at the second call")
 
 
 # ---------------------------------------------------------------------------------------------------------------- Value
@@ -578,7 +585,7 @@ def test_loss_is_finite_for_any_logits(exercises, rng):
 @exercise("cross_entropy")
 def test_loss_of_uniform_logits(exercises, rng):
     """Equal logits cost log V, whatever they equal."""
-    for V in (1, 2, 7, 50257):
+    for V in (1, 2, 7, 1000):
         got = exercises.cross_entropy(np.full((2, V), 3.25), np.array([0, V - 1]))
         close(got, math.log(V), f"cross_entropy of equal logits over {V} classes")
 
@@ -958,7 +965,8 @@ def test_training_is_repeatable(exercises, rng):
 @exercise("train_mlp", weight=2)
 def test_wide_networks_learn_coin_tosses_by_heart(exercises):
     """Width 32 gets all 64 coin tosses right, width 1 cannot."""
-    one, four, wide = exercises.capacity_curve([1, 4, 32])
+    one, four, wide = curve = exercises.capacity_curve([1, 4, 32])
+    holds(one < four < wide, f"More hidden units must fit more, but the accuracies are {curve}.")
     holds(one < 0.75, f"With one hidden unit the accuracy is {one:.3f}; a single cut cannot reach 0.75 here.")
     holds(0.75 < four < 0.98, f"With four hidden units the accuracy is {four:.3f}; it should lie in between.")
     exact(wide, 1.0, "the accuracy of width 32")
@@ -968,17 +976,9 @@ def test_wide_networks_learn_coin_tosses_by_heart(exercises):
 def test_curve_follows_the_widths_it_is_given(exercises):
     """Each entry is train_mlp's accuracy for that width, in the order given."""
     points, labels = exercises.value("POINTS"), exercises.value("LABELS")
-    widths = (16, 2, 64, 3)
-    expected = [exercises.train_mlp(points, labels, width, 1000, 0)["acc"] for width in widths]
+    widths = (3, 1, 12)
+    expected = [exercises.train_mlp(points, labels, width, 600, 0)["acc"] for width in widths]
     got = exercises.capacity_curve(widths)
     exact(got, expected, f"capacity_curve({widths})")
     holds(type(got) is list, "capacity_curve returns a list.")
     exact(exercises.capacity_curve([]), [], "capacity_curve of no widths")
-
-
-@exercise("train_mlp")
-def test_curve_does_not_fall(exercises):
-    """More hidden units fit more, up to the noise of one run."""
-    curve = exercises.capacity_curve([1, 2, 4, 8, 24])
-    holds(all(b > a - 0.1 for a, b in zip(curve, curve[1:], strict=False)), f"The curve falls: {curve}.")
-    holds(curve[-1] - curve[0] > 0.2, f"The curve hardly rises: {curve}.")

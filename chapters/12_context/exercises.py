@@ -85,7 +85,7 @@ def train_reader(table, seed=0, steps=600, length=48, hd=16, base=100.0):
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
-    return {name: w.detach() for name, w in reader.items()} | {"freqs": freqs}
+    return {name: w.detach() for name, w in reader.items()} | {"freqs": freqs, "mscale": 1.0}
 
 
 def stream_perplexity(reader, ids, window, sinks=0, inside=True, skip=100):
@@ -93,7 +93,7 @@ def stream_perplexity(reader, ids, window, sinks=0, inside=True, skip=100):
 
     inside: count positions inside the cache (streaming_positions) and not from the document's beginning.
     """
-    cache, losses = RollingKVCache(window, sinks), []
+    cache, losses, stretch = RollingKVCache(window, sinks), [], (reader["freqs"], reader["mscale"])
     for t in range(ids.shape[1] - 1):
         k, v = (reader[name][ids[:, t : t + 1]].unsqueeze(1) for name in "kv")  # (B, 1, 1, hd), keys not yet turned
         keys, values, positions = cache.append(k, v)
@@ -102,8 +102,8 @@ def stream_perplexity(reader, ids, window, sinks=0, inside=True, skip=100):
         if inside:
             tokens, ranks = streaming_positions(t + 1, window, sinks)
             positions = ranks[torch.searchsorted(tokens, positions)]
-        q = rotate(reader["q"][ids[:, t]][:, None, None], positions[-1:], reader["freqs"])  # (B, 1, 1, hd)
-        weights = (q @ rotate(keys, positions, reader["freqs"]).mT / q.shape[-1] ** 0.5).softmax(-1)  # (B, 1, 1, n)
+        q = rotate(reader["q"][ids[:, t]][:, None, None], positions[-1:], *stretch)  # (B, 1, 1, hd)
+        weights = (q @ rotate(keys, positions, *stretch).mT / q.shape[-1] ** 0.5).softmax(-1)  # (B, 1, 1, n)
         logits = reader["table"][ids[:, t]] + (weights @ values)[:, 0, 0] @ reader["o"]  # (B, IDS)
         losses.append(torch.nn.functional.cross_entropy(logits, ids[:, t + 1], reduction="none"))
     return torch.stack(losses[skip:]).mean().exp().item()
@@ -403,7 +403,7 @@ def conversation_cost(turns, price_in, price_out, cached_price=None):
 # at the end, everything else is hay.
 
 # %%
-VALUES = range(0, 10)
+VALUES = range(10)
 KEY = 10
 HAY = range(11, 43)
 

@@ -297,6 +297,18 @@ def turns_of_the_long_window(hd, base, scale, mode, L_orig, alpha=1.0, beta=32.0
     return scaled(hd, base, scale, mode, L_orig, alpha, beta, turns=L_orig * scale * plain / (2 * math.pi))
 
 
+@misconception(
+    "rope_freqs_scaled", "The ramp runs evenly over the pairs between alpha and beta; it runs over their turns."
+)
+def ramp_over_pairs(hd, base, scale, mode, L_orig, alpha=1.0, beta=32.0):
+    def ramp(turns):
+        logs = turns.log()  # even steps from pair to pair
+        low = math.log(max(alpha, 1e-3))
+        return ((logs - low) / (math.log(beta) - low)).clamp(0, 1)
+
+    return scaled(hd, base, scale, mode, L_orig, alpha, beta, ramp=ramp)
+
+
 @misconception("rope_freqs_scaled", "The stretch of YaRN is left out: mscale is 0.1 ln(scale) + 1, not always 1.")
 def no_stretch(hd, base, scale, mode, L_orig, alpha=1.0, beta=32.0):
     return scaled(hd, base, scale, mode, L_orig, alpha, beta, mscale=1.0)
@@ -542,6 +554,16 @@ def newest_turn_always_stays(messages, count_tokens, budget, keep_system=True):
     return head + turns[-1] if turns and len(got) == len(head) else got
 
 
+@misconception(
+    "fit_messages", "Every system message is kept, wherever it stands; only those at the beginning are the head."
+)
+def keeps_every_system(messages, count_tokens, budget, keep_system=True):
+    if not keep_system:
+        return fit(messages, count_tokens, budget, False)
+    system = [m for m in messages if m["role"] == "system"]
+    return fit([*system, *(m for m in messages if m["role"] != "system")], count_tokens, budget, True)
+
+
 @misconception("fit_messages", "A head that exceeds the budget is returned in silence; raise a ValueError.")
 def head_may_exceed(messages, count_tokens, budget, keep_system=True):
     head, _ = parts(messages, keep_system)
@@ -679,3 +701,12 @@ def one_text_a_cell(lm, lengths, depths, trials, rng):
         for column, depth in enumerate(depths):
             grid[row, column] = needles(lm, [length], [depth], 1, rng)[0, 0]
     return grid
+
+
+@misconception(
+    "conversation_cost",
+    "The answer is chosen among the values only; the largest of all logits must be the hidden value.",
+    replaces="needle_accuracy",
+)
+def chooses_among_values(lm, lengths, depths, trials, rng):
+    return needles(lambda ids: lm(ids)[..., :10], lengths, depths, trials, rng)

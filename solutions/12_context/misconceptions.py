@@ -710,3 +710,15 @@ def one_text_a_cell(lm, lengths, depths, trials, rng):
 )
 def chooses_among_values(lm, lengths, depths, trials, rng):
     return needles(lambda ids: lm(ids)[..., :10], lengths, depths, trials, rng)
+
+
+@misconception(
+    "conversation_cost",
+    "The deepest needle has one place less than you count on: key, value and question take three, so use length - 3.",
+    replaces="needle_accuracy",
+)
+def one_place_too_many(lm, lengths, depths, trials, rng):
+    def place(depth, length):
+        return min(round(depth * (length - 2)), length - 3)
+
+    return needles(lm, lengths, depths, trials, rng, place=place)

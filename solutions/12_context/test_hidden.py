@@ -838,15 +838,15 @@ def test_a_model_blind_in_the_middle(exercises, rng):
 def test_the_haystack(exercises, rng):
     """One key and value at the place of the depth, the key again at the end."""
     lm = answering(perfect)
-    exercises.needle_accuracy(lm=lm, lengths=[3, 13], depths=[0.28, 1.0], trials=7, rng=rng.generator())
+    exercises.needle_accuracy(lm=lm, lengths=[3, 43], depths=[0.28, 0.8, 1.0], trials=7, rng=rng.generator())
     texts = [row for (ids,) in lm.arguments for row in ids.tolist()]
-    exact(sorted(map(len, texts)), [3] * 14 + [13] * 14, "the lengths of all texts")
+    exact(sorted(map(len, texts)), [3] * 21 + [43] * 21, "the lengths of all texts")
     for row in texts:
         exact([i for i, x in enumerate(row) if x == KEY][1:], [len(row) - 1], "the places of the key but the first")
         holds(0 <= perfect(row) < 10, "The id behind the key is a value.")
         hay = [x for i, x in enumerate(row[:-1]) if i not in (needle(row), needle(row) + 1)]
         holds(all(11 <= x < 43 for x in hay), "All other ids are hay.")
-    exact(sorted(needle(row) for row in texts), [0] * 14 + [3] * 7 + [10] * 7, "the places of the needles")
+    exact(sorted(needle(row) for row in texts), [0] * 21 + [11] * 7 + [32] * 7 + [40] * 7, "the places of the needles")
 
 
 @exercise("conversation_cost")

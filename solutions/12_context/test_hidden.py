@@ -837,7 +837,7 @@ def test_a_model_blind_in_the_middle(exercises, rng):
 @exercise("conversation_cost", weight=2)
 def test_the_haystack(exercises, rng):
     """One key and value at the place of the depth, the key again at the end."""
-    lm = answering(perfect)
+    lm = answering(lambda row: perfect(row) if needle(row) in (0, 11, 32, 40) else 20)
     exercises.needle_accuracy(lm=lm, lengths=[3, 43], depths=[0.28, 0.8, 1.0], trials=7, rng=rng.generator())
     texts = [row for (ids,) in lm.arguments for row in ids.tolist()]
     exact(sorted(map(len, texts)), [3] * 21 + [43] * 21, "the lengths of all texts")

@@ -1,4 +1,4 @@
-"""The commands of instructors: grade, demo."""
+"""The commands of instructors: grade, export, demo."""
 
 from __future__ import annotations
 
@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 def add_commands(commands: Commands) -> None:
     """Add the commands of instructors to the parser."""
     _add_grade(commands)
+    _add_export(commands)
     _add_demo(commands)
 
 
@@ -78,6 +79,34 @@ def _publish(run: ClassRun, course: Course, options: argparse.Namespace) -> None
     if run.known:
         print(f"{run.known} of {len(run.outcomes)} results were known and not graded again (--fresh grades anew).")
     print(f"Report: {options.out / 'report.html'}")
+
+
+def _add_export(commands: Commands) -> None:
+    export = commands.add_parser("export", help="give results as other systems take them (instructors)")
+    export.add_argument("form", choices=("canvas", "moodle", "gradescope", "classroom50"))
+    export.add_argument("--results", type=Path, default=Path("build/grades/results.json"), metavar="FILE")
+    export.add_argument("--student", metavar="NAME", help="for gradescope and classroom50, which take one student")
+    export.add_argument("--out", type=Path, metavar="FILE", help="write it there (default: to the screen)")
+    export.set_defaults(run=_export)
+
+
+def _export(options: argparse.Namespace) -> int:
+    from grader.report import exports
+
+    students = exports.read_results(options.results)
+    if options.form == "canvas":
+        text = exports.canvas(students, course_of(options))
+    elif options.form == "moodle":
+        text = exports.moodle(students, course_of(options))
+    elif options.form == "gradescope":
+        text = exports.gradescope(exports.one_student(students, options.student))
+    else:
+        text = exports.classroom50(exports.one_student(students, options.student), os.environ)
+    if options.out is None:
+        sys.stdout.write(text)
+    else:
+        options.out.write_text(text, encoding="utf-8", newline="")
+    return EXIT_FINE
 
 
 def _add_demo(commands: Commands) -> None:

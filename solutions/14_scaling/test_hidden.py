@@ -268,6 +268,15 @@ def runs(rng, law, sizes, tokens):
     return pairs[:, 0], pairs[:, 1], loss(law, pairs[:, 0], pairs[:, 1])
 
 
+def fitted(exercises, N, D, L):
+    """What fit_chinchilla returns, once it is known to be five positive floats."""
+    law = pure(exercises.fit_chinchilla, N, D, L)
+    exact(sorted(law), ["A", "B", "E", "alpha", "beta"], "the keys of what fit_chinchilla returns")
+    fine = all(type(value) is float and 0 < value < math.inf for value in law.values())
+    holds(fine, f"All constants are positive floats, but {law} came back.")
+    return law
+
+
 def objective(law, N, D, L):
     """The mean Huber loss, d = 0.001, of the residuals of ln L."""
     return F.huber_loss(loss(law, N, D).log(), L.log(), delta=1e-3)
@@ -300,9 +309,7 @@ SMALL = ([1e3, 4e3, 1.6e4, 7e4], [1.6e4, 6.5e4, 2.6e5, 1e6, 4e6])
 def test_known_surface_is_recovered(exercises, rng, law, grid):
     """Without noise, floor and exponents come back, whatever the scale."""
     N, D, L = runs(rng, law, *grid)
-    got = pure(exercises.fit_chinchilla, N, D, L)
-    exact(sorted(got), sorted(law), "the keys of what fit_chinchilla returns")
-    holds(all(type(value) is float for value in got.values()), f"The constants are floats, but {got} came back.")
+    got = fitted(exercises, N, D, L)
     for name in ("E", "alpha", "beta"):
         roughly(got[name], law[name], 0.005, f"{name} fitted to runs under {law}")
     worst = (loss(got, N, D) / L - 1).abs().max().item()
@@ -314,7 +321,7 @@ def test_fit_reaches_the_least_objective(exercises, rng):
     """With noise, neither the truth nor a further descent does better."""
     N, D, L = runs(rng, LAWS[1], *LARGE)
     L = L * torch.exp(0.005 * rng.normal(len(L)))
-    got = exercises.fit_chinchilla(N, D, L)
+    got = fitted(exercises, N, D, L)
     value, truth, further = objective(got, N, D, L).item(), objective(LAWS[1], N, D, L).item(), polished(got, N, D, L)
     holds(value <= 1.01 * truth, f"The objective is {value:.4g}, but the constants behind the runs give {truth:.4g}.")
     holds(value <= 1.01 * further, f"The objective is {value:.4g}, but a further descent reaches {further:.4g}.")
@@ -327,7 +334,7 @@ def test_residuals_are_ratios(exercises):
     N, D = torch.tensor(list(itertools.product(*SMALL)), dtype=DOUBLE).unbind(1)
     # Noise for which the best fit of the losses themselves is 7 % worse, measured by the ratios, than the best fit.
     L = loss(law, N, D) * torch.exp(0.02 * torch.randn(20, dtype=DOUBLE, generator=torch.Generator().manual_seed(0)))
-    got = exercises.fit_chinchilla(N, D, L)
+    got = fitted(exercises, N, D, L)
     value, further = objective(got, N, D, L).item(), polished(got, N, D, L)
     holds(value <= 1.01 * further, f"The objective is {value:.4g}, but a further descent reaches {further:.4g}.")
 
@@ -339,7 +346,7 @@ def test_a_few_bad_runs_do_not_spoil_the_fit(exercises, rng):
     N, D, L = runs(rng, law, *SMALL)
     L = L * torch.exp(3e-4 * rng.normal(len(L)))
     L[:3] *= torch.tensor([1.3, 1.15, 1.5], dtype=DOUBLE)
-    got = exercises.fit_chinchilla(N, D, L)
+    got = fitted(exercises, N, D, L)
     # Noise of 0.03 % moves the exponents by about 0.005 here; squared errors let the bad runs move them by 0.1.
     for name, within in (("E", 0.05), ("alpha", 0.03), ("beta", 0.03)):
         roughly(got[name], law[name], within, f"{name}, with three runs of twenty far too high")
@@ -743,7 +750,14 @@ def test_emergence_point_is_the_first_that_reaches_the_level(exercises, rng):
 def test_emergence_point_includes_the_level_itself(exercises):
     """Reaching the level exactly is enough; never reaching it gives None."""
     table = {1: 0.25, 2: 0.5, 4: 0.25, 8: 0.75, 16: 0.5}
-    for length, level, expected in ((2, 0.25, 2), (1, 0.75, 8), (3, 0.125, 2), (1, 0.76, None), (2, 0.0625, 1)):
+    for length, level, expected in (
+        (1, 0.25, 1),
+        (2, 0.25, 2),
+        (1, 0.75, 8),
+        (3, 0.125, 2),
+        (1, 0.76, None),
+        (2, 0.0625, 1),
+    ):
         got = exercises.emergence_point([16, 4, 1, 8, 2], table.get, length, level)
         exact(got, expected, f"emergence_point, length {length}, level {level}, on a curve that rises and falls")
     exact(exercises.emergence_point([], table.get, 1, 0.1), None, "emergence_point of no models")

@@ -14,12 +14,13 @@ import math
 from collections.abc import Callable, Sequence
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 # %% [markdown]
 # Given: two published fits of L(N, D) = E + A / N^alpha + B / D^beta, a published table of optima, and sixteen runs of
 # our own. `TABLE` holds pairs (C, N): budgets, and the sizes that Hoffmann et al. (2022) found optimal for them. `RUNS`
-# holds triples (N, D, L): small networks trained on the source code of Python's library, as the notes say.
+# holds triples (N, D, L): small networks trained on the source code of Python's library by `small_run`, which is given,
+# too, so that you can make runs of your own. The notes say more.
 
 # %%
 HOFFMANN = {"E": 1.69, "A": 406.4, "B": 410.7, "alpha": 0.34, "beta": 0.28}
@@ -53,6 +54,30 @@ RUNS = [
     (65536, 1048576, 1.5188),
 ]
 
+
+# %%
+def small_run(text: bytes, h: int, D: int, lr: float, batch: int, seed: int = 0) -> float:
+    """Given: train a network of N = 256 h parameters on D bytes of text, once each, and return its held-out loss."""
+    data = torch.tensor(list(text)).clamp(max=127)
+    places = torch.randperm(len(data) - 9, generator=torch.Generator().manual_seed(0))  # where windows of 9 bytes begin
+    held, train, window = places[:50_000], places[50_000:][:D], torch.arange(9)
+    torch.manual_seed(seed)
+    layers = [nn.Embedding(128, 16), nn.Flatten(), nn.Linear(128, h, bias=False), nn.GELU()]
+    net = nn.Sequential(*layers, nn.Linear(h, 128, bias=False))  # 8 bytes x 16 -> h -> the next byte
+    optimizer = torch.optim.Adam(net.parameters(), betas=(0.9, 0.99))
+    for step in range(steps := D // batch):
+        warm = min(1.0, (step + 1) / (0.05 * steps + 1))
+        optimizer.param_groups[0]["lr"] = lr * warm * (1 + math.cos(math.pi * step / steps)) / 2
+        x = data[train[step * batch : (step + 1) * batch, None] + window]  # (batch, 9)
+        loss = nn.functional.cross_entropy(net(x[:, :-1]), x[:, -1])
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+    with torch.no_grad():
+        x = data[held[:, None] + window]
+        return nn.functional.cross_entropy(net(x[:, :-1]), x[:, -1]).item()
+
+
 # %% [markdown]
 # ## 14.1 forward_flops, train_flops
 #
@@ -72,7 +97,7 @@ def forward_flops(cfg: dict[str, int], T: int) -> int:
 
     Example:
         >>> forward_flops({"V": 10, "D": 4, "L": 2, "F": 16}, 3)
-        3072
+        2832
 
     Notes:
         A layer has four D x D projections (queries, keys, values, output), the scores q k^T, the mix of the values by
@@ -388,7 +413,7 @@ def moe_params(cfg: dict[str, int]) -> tuple[int, int]:
 
     Example:
         >>> moe_params({"V": 10, "D": 4, "L": 2, "H": 2, "Hk": 1, "hd": 3, "F": 5, "E": 3, "k": 1})
-        (696, 456)
+        (628, 388)
 
     Notes:
         There are no biases. A layer has queries D x (H hd), keys and values D x (Hk hd) each, an output (H hd) x D; a

@@ -54,7 +54,7 @@ def power_law_by_sums(x, y):
 
 @alternative("fit_power_law", "golden section in numpy, lstsq for each exponent", replaces="fit_with_floor")
 def floor_by_golden_section(x, y):
-    x, y = np.array(x), np.array(y)
+    x, y = x.numpy(), y.numpy()
     scale = np.exp(np.log(x).mean())
 
     def line(b):
@@ -165,7 +165,7 @@ def fit_by_lbfgs(N, D, L):
 
 @alternative("fit_chinchilla", "polyfit in numpy, base 10", replaces="isoflop_minimum")
 def bottom_by_polyfit(N, L):
-    square, linear, _ = np.polyfit(np.log10(np.array(N)), np.array(L), 2)
+    square, linear, _ = np.polyfit(np.log10(N.numpy()), L.numpy(), 2)
     if square <= 0:
         raise ValueError("no bottom")
     return float(10 ** (-linear / (2 * square)))

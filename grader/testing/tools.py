@@ -39,6 +39,10 @@ def _copies(values: Iterable[Any]) -> list[Any]:
 def _unchanged(was: Any, now: Any, what: str) -> None:
     if callable(was) or hasattr(was, "__next__") or isinstance(was, (torch.Generator, np.random.Generator)):
         return  # what stays on this side, or is meant to move on
+    if type(was) in (list, tuple) and type(now) is type(was) and len(now) == len(was):
+        for before, after in zip(was, now, strict=True):
+            _unchanged(before, after, what)
+        return
     if isinstance(was, (torch.Tensor, np.ndarray)) and was.dtype in (torch.float32, torch.float64, np.float64):
         was, now = torch.as_tensor(was).nan_to_num(), torch.as_tensor(now).nan_to_num()
     try:

@@ -31,6 +31,10 @@ def scale(x): x *= 2; return x
 def twice(f, x): return f(f(x))
 def read(model): return [model.T_max, model.cfg.heads, model(3)]
 def total(items): return sum(items)
+def sum_of(functions, numbers):
+    result = sum(f() for f in functions) + numbers[0]
+    if len(numbers) > 1: numbers[0] = 0.0
+    return result
 def first(items): return next(iter(items))
 def draw(generator): return torch.rand(3, generator=generator, dtype=torch.float64)
 def numbers(n):
@@ -143,6 +147,12 @@ def test_arguments_are_copies_and_changes_are_seen_only_when_asked_for(student: 
     assert x.tolist() == [1, 1]
     with pytest.raises(AssertionError, match="argument 1 of scale was changed"):
         pure(student.scale, x)
+
+
+def test_a_list_of_callables_is_held_pure_by_its_other_items(student: Proxy) -> None:
+    assert pure(student.sum_of, [lambda: 1, lambda: 2], [3.0]) == 6
+    with pytest.raises(AssertionError, match="argument 2 of sum_of was changed"):
+        pure(student.sum_of, [lambda: 1, lambda: 2], [3.0, 4.0])
 
 
 def test_callables_stay_here_and_are_counted(student: Proxy) -> None:

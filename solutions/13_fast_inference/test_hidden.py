@@ -464,7 +464,8 @@ def texts(module, P, Q, start, gamma, times, length, seed):
 def chains(rng, V):
     """Target and draft: next-token probabilities given the last token, clearly different from each other."""
     P = torch.stack([distribution(rng, V) for _ in range(V)])
-    return 0.9 * P + 0.1 / V, 0.5 * P.roll(1, 1) + 0.5 / V
+    P = 0.7 * P + 0.3 / V
+    return P, P.roll(1, 1)
 
 
 @exercise("speculative_accept", weight=4)
@@ -472,10 +473,10 @@ def chains(rng, V):
 def test_texts_are_those_of_the_target(exercises, rng, gamma):
     """Texts of three tokens come as often as the target alone would write them."""
     P, Q = chains(rng, 3)
-    tally, _ = exercises.run(texts, P, Q, 1, gamma, 2500, 3, rng.seed)
+    tally, _ = exercises.run(texts, P, Q, 1, gamma, 1600, 3, rng.seed)
     all_texts = list(itertools.product(range(3), repeat=3))
     shares = [P[1, a] * P[a, b] * P[b, c] for a, b, c in all_texts]
-    same_distribution([tally.get(t, 0) for t in all_texts], shares, f"2500 texts of three tokens, gamma={gamma}")
+    same_distribution([tally.get(t, 0) for t in all_texts], shares, f"1600 texts of three tokens, gamma={gamma}")
 
 
 @exercise("speculative_accept")
@@ -572,7 +573,7 @@ def test_expected_tokens_at_the_ends(exercises):
 @exercise("expected_tokens")
 def test_expected_tokens_near_one(exercises):
     """The result keeps its digits as alpha comes near 1."""
-    for alpha in (1 - 1e-6, 1 - 1e-9, 1 - 1e-12, 1 - 1e-15):
+    for alpha in (1.0, 1 - 1e-6, 1 - 1e-9, 1 - 1e-12, 1 - 1e-15):
         exactly = sum(Fraction(alpha) ** i for i in range(6))
         close(exercises.expected_tokens(alpha, 5), float(exactly), f"expected_tokens({alpha!r}, 5)")
 
@@ -619,7 +620,7 @@ def test_best_gamma_at_the_ends(exercises):
     exact(got, cases, "best_gamma(alpha, cost_ratio, max_gamma)")
 
 
-# --------------------------------------------------------------------------------------- online_softmax, flash_attention
+# -------------------------------------------------------------------------------------- online_softmax, flash_attention
 
 
 def cut(scores, v, sizes):
@@ -653,14 +654,15 @@ def test_online_softmax_in_any_order(exercises, seed, order):
 @exercise("flash_attention")
 def test_online_softmax_of_large_scores(exercises, rng):
     """Scores of any finite size give finite results."""
-    for dtype, big in ((torch.float32, 1e4), (DOUBLE, 1e5)):
-        scores = torch.tensor([[big, -big, 0, big / 2, big], [-big, -big, -2 * big, -3 * big, -big]], dtype=dtype)
-        scores = scores + rng.uniform(2, 5).to(dtype).round(decimals=2)
+    # scores of size 1e3 are rounded by 6e-5 in float32 and by 1e-13 in float64, their exponentials by the same share
+    for dtype, big, within in ((torch.float32, 1e3, 1e-3), (DOUBLE, 1e3, 1e-10), (DOUBLE, 1e30, 1e-10)):
+        scores = torch.tensor([[1, -1, 0, 0.5, 1], [-1, -1, -2, -3, -1]], dtype=dtype) * big
+        scores = scores + rng.uniform(2, 5).to(dtype)
         v = rng.normal(5, 3).to(dtype)
         for sizes in ([2, 3], [1, 1, 1, 1, 1]):
             o, lse = exercises.online_softmax(cut(scores, v, sizes))
+            roughly(o, scores.softmax(-1) @ v, within, f"o of {dtype} scores of size {big:g} in blocks of {sizes}")
             close(lse / big, scores.logsumexp(-1) / big, f"lse of {dtype} scores of size {big:g}, over {big:g}")
-            close(o, scores.softmax(-1) @ v, f"o of {dtype} scores of size {big:g} in blocks of {sizes}")
 
 
 @exercise("flash_attention", weight=2)
@@ -695,6 +697,8 @@ def streamed(module, scores, v, size):
     seen, held, largest = [], [0], [0]
 
     class Watch(TorchDispatchMode):
+        _should_skip_dynamo = classmethod(lambda cls: False)  # or the first operation imports the compiler: a second
+
         def __torch_dispatch__(self, function, types, args=(), kwargs=None):
             out = function(*args, **(kwargs or {}))
             for x in out if isinstance(out, (tuple, list)) else [out]:
@@ -789,21 +793,22 @@ def test_flash_survives_large_scores(exercises, rng):
 
 @driver
 def watched(module, q, k, v, block, causal):
-    """Run flash_attention and note the largest tensor that any operation made."""
+    """Run flash_attention and note the size of every tensor that an operation made, the largest first."""
     from torch.utils._python_dispatch import TorchDispatchMode
 
-    largest = [0]
+    sizes = []
 
     class Watch(TorchDispatchMode):
+        _should_skip_dynamo = classmethod(lambda cls: False)  # or the first operation imports the compiler: a second
+
         def __torch_dispatch__(self, function, types, args=(), kwargs=None):
             out = function(*args, **(kwargs or {}))
-            for x in out if isinstance(out, (tuple, list)) else [out]:
-                largest[0] = max(largest[0], x.numel() if hasattr(x, "numel") else 0)
+            sizes.extend(x.numel() for x in (out if isinstance(out, (tuple, list)) else [out]) if hasattr(x, "numel"))
             return out
 
     with Watch():
         o, lse = module.flash_attention(q, k, v, block, causal)
-    return o, lse, largest[0]
+    return o, lse, sorted(sizes, reverse=True)[:20]
 
 
 @exercise("flash_attention", weight=4)
@@ -812,9 +817,9 @@ def test_flash_memory_grows_with_the_length(exercises, rng, causal):
     """No tensor on the way is larger than queries times one tile."""
     for T, S, block in ((60, 70, 8), (240, 280, 8)):
         q, k, v = qkv(rng, B=1, H=2, T=T, S=S, hd=4, hv=6)
-        o, lse, largest = exercises.run(watched, q, k, v, block, causal)
+        o, lse, sizes = exercises.run(watched, q, k, v, block, causal)
         limit = 2 * S * block
-        holds(largest <= limit, f"T={T}, S={S}, tiles of {block}: a tensor of {largest} numbers, at most {limit}.")
+        holds(sizes[0] <= limit, f"T={T}, S={S}, tiles of {block}: a tensor of {sizes[0]} numbers, at most {limit}.")
         close((o, lse), attention(q, k, v, causal), f"flash_attention of {T} queries and {S} keys")
 
 

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from grader.testing import close, counting, exact, exercise, holds
+from grader.testing import close, counting, driver, exact, exercise, holds
 
 DOUBLE = torch.float64
 
@@ -63,10 +63,10 @@ def test_int4_groups_have_their_own_levels(exercises):
 
 @exercise("int8_matmul")
 def test_int8_product_on_paper(exercises):
-    """The row (1, 0.5) becomes 127 and 64 steps of 1/127."""
-    x, q = torch.tensor([[1.0, 0.5]], dtype=DOUBLE), torch.tensor([[1, 2]], dtype=torch.int8)
+    """The row (1, 0.25) becomes 127 and 32 steps of 1/127."""
+    x, q = torch.tensor([[1.0, 0.25]], dtype=DOUBLE), torch.tensor([[1, 2]], dtype=torch.int8)
     got = exercises.int8_matmul(x, q, torch.tensor([0.5], dtype=DOUBLE))
-    close(got, torch.tensor([[(127 * 1 + 64 * 2) / 127 * 0.5]], dtype=DOUBLE), "the product of two integers each")
+    close(got, torch.tensor([[(127 * 1 + 32 * 2) / 127 * 0.5]], dtype=DOUBLE), "the product of two integers each")
 
 
 @exercise("int8_matmul")
@@ -159,6 +159,34 @@ def test_flash_sees_no_future(exercises, rng):
     q, k, v = rng.normal(1, 2, 6, 4), rng.normal(1, 2, 6, 4), rng.normal(1, 2, 6, 3)
     o, _ = exercises.flash_attention(q, k, v, 4, causal=True)
     close(o, F.scaled_dot_product_attention(q, k, v, is_causal=True), "o with causal=True")
+
+
+@driver
+def largest_tensor(module, q, k, v, block):
+    """Run flash_attention and give the size of the largest tensor that any operation made."""
+    from torch.utils._python_dispatch import TorchDispatchMode
+
+    sizes = [0]
+
+    class Watch(TorchDispatchMode):
+        _should_skip_dynamo = classmethod(lambda cls: False)  # or the first operation imports the compiler: a second
+
+        def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+            out = function(*args, **(kwargs or {}))
+            sizes.extend(x.numel() for x in (out if isinstance(out, (tuple, list)) else [out]) if hasattr(x, "numel"))
+            return out
+
+    with Watch():
+        module.flash_attention(q, k, v, block)
+    return max(sizes)
+
+
+@exercise("flash_attention")
+def test_flash_never_holds_the_table(exercises, rng):
+    """With 256 queries and tiles of 8 keys, no tensor exceeds 256 x 8."""
+    q, k, v = rng.normal(1, 1, 256, 4), rng.normal(1, 1, 256, 4), rng.normal(1, 1, 256, 4)
+    largest = exercises.run(largest_tensor, q, k, v, 8)
+    holds(largest <= 256 * 8, f"The largest tensor has {largest} numbers; the whole table would have 65536.")
 
 
 @exercise("PagedKV")

@@ -211,6 +211,13 @@ def tokens_by_expm1(alpha, gamma):
     return -math.expm1((gamma + 1) * math.log1p(-rest)) / rest
 
 
+@alternative("expected_tokens", "the closed form with a case for 1")
+def tokens_in_closed_form(alpha, gamma):
+    if alpha < 0 or alpha > 1 or gamma < 0:
+        raise ValueError("alpha, gamma")
+    return gamma + 1.0 if alpha == 1 else (1 - alpha ** (gamma + 1)) / (1 - alpha)
+
+
 @alternative("expected_tokens", "a loop that keeps the best so far", replaces="best_gamma")
 def gamma_by_loop(alpha, cost_ratio, max_gamma):
     if not 0 <= alpha <= 1 or cost_ratio < 0 or max_gamma < 0:

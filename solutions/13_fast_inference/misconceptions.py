@@ -474,10 +474,10 @@ def divides_by_zero(alpha, gamma):
     return (1 - alpha ** (gamma + 1)) / (1 - alpha)
 
 
-@misconception("expected_tokens", "Near alpha = 1 the closed form divides rounding errors; sum the powers instead.")
-def loses_digits(alpha, gamma):
+@misconception("expected_tokens", "You take every alpha near 1 for 1 itself; the sum of the powers needs no such case.")
+def near_one_is_one(alpha, gamma):
     sensible(alpha, gamma)
-    return float(gamma + 1) if alpha == 1 else (1 - alpha ** (gamma + 1)) / (1 - alpha)
+    return float(gamma + 1) if 1 - alpha < 1e-3 else (1 - alpha ** (gamma + 1)) / (1 - alpha)
 
 
 @misconception(

@@ -155,8 +155,8 @@ def int8_matmul(x: Tensor, q: Tensor, scale: Tensor, outlier_threshold: float | 
 
     Example:
         >>> q, scale = torch.tensor([[1, 2]], dtype=torch.int8), torch.tensor([0.5])
-        >>> int8_matmul(torch.tensor([[1.0, 0.5]]), q, scale)        # x becomes 127 and 64 steps of 1/127
-        tensor([[1.0039]])
+        >>> int8_matmul(torch.tensor([[1.0, 0.25]]), q, scale)        # x becomes 127 and 32 steps of 1/127
+        tensor([[0.7520]])
 
     Notes:
         Ordinary columns: each row of x gets a step s = (its largest magnitude there) / 127 and the nearest integers,
@@ -262,7 +262,7 @@ def expected_tokens(alpha: float, gamma: int) -> float:
 
     Notes:
         The token in place of a rejected draft counts, and so does the one after the last draft. The result is good to
-        nine digits for every alpha, also for one as near to 1 as 0.999999999999.
+        six digits for every alpha, at 1 and as near to 1 as you like.
     """
     raise NotImplementedError("expected_tokens")
 

@@ -276,6 +276,13 @@ def outliers_without_scale(x, q, scale, outlier_threshold=None):
     return reference.int8_matmul(x.masked_fill(outlier, 0), q, scale) + x[:, outlier] @ q[:, outlier].to(x.dtype).T
 
 
+@misconception(
+    "int8_matmul", "A threshold of 0 is a threshold, too; ask whether it `is not None`, not whether it is true."
+)
+def zero_means_none(x, q, scale, outlier_threshold=None):
+    return reference.int8_matmul(x, q, scale, outlier_threshold or None)
+
+
 # -- speculative_accept, speculative_step
 
 
@@ -449,6 +456,39 @@ def compares_two_draws(target, draft, ids, gamma, rng):
     return [*text[len(ids) :], reference.draw(p[gamma], rng())]
 
 
+@misconception(
+    "speculative_accept",
+    "You draft the most likely token but judge it as if it were drawn from q; draw it, or q is another.",
+    "speculative_step",
+)
+def drafts_by_argmax(target, draft, ids, gamma, rng):
+    if gamma < 0:
+        raise ValueError("gamma")
+    text, q = list(ids), []
+    for _ in range(gamma):
+        q.append(draft(list(text))[-1])
+        text.append(int(q[-1].argmax()))
+    p = target(text)[len(ids) - 1 :]
+    new, rejected = judge(p, q, text[len(ids) :], rng)
+    return new if rejected else [*new, reference.draw(p[gamma], rng())]
+
+
+@misconception(
+    "speculative_accept",
+    "One uniform number judges all drafts; an accepted draft says that it was small, so each needs a fresh one.",
+    "speculative_step",
+)
+def one_number_for_all(target, draft, ids, gamma, rng):
+    text, q = drafts(draft, ids, gamma, rng)
+    p, u = target(text)[len(ids) - 1 :], rng()
+    new = []
+    for p_i, q_i, x in zip(p, q, text[len(ids) :], strict=False):
+        new.append(reference.speculative_accept(p_i, q_i, x, u, lambda r: reference.draw(r, rng())))
+        if new[-1] != x:
+            return new
+    return [*new, reference.draw(p[gamma], rng())]
+
+
 # -- expected_tokens, best_gamma
 
 
@@ -534,9 +574,18 @@ def target_paid_per_draft(alpha, cost_ratio, max_gamma):
 # -- online_softmax, flash_attention
 
 
-def run_through(blocks, rescale_total=True, rescale_mix=True, guard=True):
+@misconception(
+    "flash_attention",
+    "The running maximum begins at 0, so rows of very low scores underflow; begin at -inf.",
+    "online_softmax",
+)
+def maximum_begins_at_zero(blocks):
+    return finish(*run_through(blocks, first=0.0))
+
+
+def run_through(blocks, rescale_total=True, rescale_mix=True, guard=True, first=-math.inf):
     """The one pass, with a rescaling or the guard left out; gives maximum, sum and mixture."""
-    top, total, mix = -math.inf, 0.0, 0.0
+    top, total, mix = first, 0.0, 0.0
     for scores, v in blocks:
         old, top = top, scores.amax(dim=-1, keepdim=True).clamp(min=top)
         safe = top.masked_fill(top == -math.inf, 0.0) if guard else top
@@ -727,6 +776,14 @@ class ForkCopies(reference.PagedKV):
     def fork(self, seq):
         twin = self.alloc()
         self.append(twin, self.gather(seq))
+        return twin
+
+
+@misconception("PagedKV", "Both sequences of a fork use one and the same list of blocks; give the new one a copy.")
+class ForksTheListItself(reference.PagedKV):
+    def fork(self, seq):
+        twin = super().fork(seq)
+        self.tables[twin] = self.tables[seq]
         return twin
 
 

@@ -229,9 +229,7 @@ def train_fast_by_heap(text, vocab_size, special_tokens, pattern=reference.GPT2_
     return train_with_a_heap(text, vocab_size, special_tokens, pattern)
 
 
-@alternative(
-    "train_bpe_speed", "each pair has a table of its words and how often each holds it", "train_bpe"
-)
+@alternative("train_bpe_speed", "each pair has a table of its words and how often each holds it", "train_bpe")
 def train_fast_by_tables(text, vocab_size, special_tokens, pattern=reference.GPT2_PATTERN):
     room = vocab_size - 256 - len(special_tokens)
     if room < 0:

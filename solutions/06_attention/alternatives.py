@@ -396,9 +396,7 @@ def rollout_from_the_top(list_of_p):
     return rollout
 
 
-@alternative(
-    "attention_entropy", "numpy, one sequence at a time, half added on the diagonal", "attention_rollout"
-)
+@alternative("attention_entropy", "numpy, one sequence at a time, half added on the diagonal", "attention_rollout")
 def rollout_by_numpy(list_of_p):
     if not len(list_of_p):
         raise ValueError("no layer")

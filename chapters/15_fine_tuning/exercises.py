@@ -359,14 +359,14 @@ def double_quantize(absmax: Tensor, block: int = 256) -> tuple[Tensor, Tensor, T
         mean: 0-dim tensor, the mean of all of absmax, dtype of absmax.
 
     Example:
-        >>> q8, scale, mean = double_quantize(torch.tensor([1.0, 2.0, 3.0, 6.0]), block=3)
+        >>> q8, scale, mean = double_quantize(torch.tensor([1.0, 3.0, 4.0, 8.0]), block=3)
         >>> q8.tolist(), float(mean), (scale * 127).round().tolist()
-        ([-127, -64, 0, 127], 3.0, [2.0, 3.0])
+        ([-127, -42, 0, 127], 4.0, [3.0, 4.0])
 
     Notes:
         A value is read back as q8 * scale[its block] + mean. In each block the step is the largest absolute deviation
-        from the mean divided by 127, and q8 is the nearest integer. A block without deviation has step 1. Blocks are
-        consecutive, and the last one may be shorter.
+        from the mean divided by 127, and q8 is the nearest integer (exactly halfway: either one). A block without
+        deviation has step 1. Blocks are consecutive, and the last one may be shorter.
     """
     raise NotImplementedError("double_quantize")
 

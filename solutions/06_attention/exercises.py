@@ -270,8 +270,8 @@ class MultiHeadAttention(nn.Module):
         The module's only parameters are W_q, W_k, W_v, W_o, each an nn.Linear(D, D, bias=False); its state_dict holds
         exactly W_q.weight, W_k.weight, W_v.weight and W_o.weight, each (D, D). Head h works on the features
         h * hd ... (h + 1) * hd - 1 of the projections, as in split_heads. There is no dropout, even in training mode.
-        Gradients reach x and all four weights, so every step must be a torch operation; they are finite even when some
-        position may see no key.
+        Gradients reach x and all four weights, so every step, in the functions called too, must be a torch operation;
+        they are finite even when some position may see no key.
     """
 
     def __init__(self, D: int, H: int) -> None:

@@ -43,7 +43,7 @@ def next_token_probs(logits: Tensor, temperature: float = 1.0) -> Tensor:
 
     Notes:
         Tie rule at temperature 0: the lowest id wins.
-        The result is finite for every temperature above 0, however small: subtract before you divide.
+        Finite for every temperature from the dtype's smallest normal number on: subtract before you divide.
     """
     ### BEGIN SOLUTION
     if temperature < 0:

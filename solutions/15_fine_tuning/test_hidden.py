@@ -7,8 +7,6 @@ from statistics import NormalDist
 
 import pytest
 import torch
-from hypothesis import given, settings
-from hypothesis import strategies as st
 from torch.nn import functional as F
 
 from grader.testing import close, driver, exact, exercise, holds, pure, roughly
@@ -124,12 +122,12 @@ def test_rendering_is_prefix_preserving(exercises, rng):
 
 
 @exercise("render_chat")
-@pytest.mark.parametrize("role", ["User", "developer", "", "assistant ", "function"])
-def test_unknown_roles_are_refused(exercises, role):
+def test_unknown_roles_are_refused(exercises):
     """A role that is none of the four raises ValueError."""
     template = {"<|start|>": 257, "<|sep|>": 258, "<|end|>": 259}
-    with pytest.raises(ValueError):
-        exercises.render_chat([{"role": "user", "content": "a"}, {"role": role, "content": "b"}], template)
+    for role in ("User", "developer", "", "assistant ", "function"):
+        with pytest.raises(ValueError):
+            exercises.render_chat([{"role": "user", "content": "a"}, {"role": role, "content": "b"}], template)
 
 
 @exercise("render_chat")
@@ -153,18 +151,24 @@ def sft_by_definition(prompt, response, eos, max_len, pad):
     return torch.tensor(ids), torch.tensor(labels)
 
 
+@driver
+def build_each(module, jobs):
+    """Build an example of each (prompt, response, eos, max_len, pad)."""
+    return [module.build_sft_example(*job) for job in jobs]
+
+
 @exercise("build_sft_example")
-@pytest.mark.parametrize("max_len", [1, 2, 3, 7, 8, 9, 10, 11, 12, 20])
-def test_labels_follow_the_definition(exercises, rng, max_len):
+def test_labels_follow_the_definition(exercises, rng):
     """Every label is the next token of the response, or is ignored."""
+    jobs = []
     for n, m in ((1, 0), (1, 9), (3, 5), (4, 4), (8, 1), (9, 2), (12, 3)):
         prompt, response = rng.integers(0, 9, n).tolist(), rng.integers(0, 9, m).tolist()
-        for eos, pad in ((10, 11), (10, 10), (3, 0)):
-            got = exercises.build_sft_example(prompt, response, eos, max_len, pad)
-            expected = sft_by_definition(prompt, response, eos, max_len, pad)
-            what = f"build_sft_example({prompt}, {response}, eos={eos}, max_len={max_len}, pad={pad})"
-            exact(got[0], expected[0], f"input_ids of {what}")
-            exact(got[1], expected[1], f"labels of {what}")
+        for max_len in (1, 2, 3, 7, 8, 9, 10, 11, 12, 20):
+            jobs += [(prompt, response, eos, max_len, pad) for eos, pad in ((10, 11), (10, 10), (3, 0))]
+    for job, got in zip(jobs, exercises.run(build_each, jobs), strict=True):
+        expected = sft_by_definition(*job)
+        exact(got[0], expected[0], f"input_ids of build_sft_example{job}")
+        exact(got[1], expected[1], f"labels of build_sft_example{job}")
 
 
 @exercise("build_sft_example")
@@ -832,19 +836,27 @@ def test_dequantize_is_level_times_scale(exercises, rng, dtype):
     roughly(got.double().flatten(), torch.stack(expected), 2e-6, "dequantize_nf4")  # levels are float32, scales < 1.1
 
 
+@driver
+def there_and_back(module, jobs):
+    """Quantise and dequantise each (x, block) twice."""
+    told = []
+    for x, block in jobs:
+        codes, absmax = module.quantize_nf4(x, block)
+        back = module.dequantize_nf4(codes, absmax, block)
+        told.append((codes, absmax, back, *module.quantize_nf4(back, block)))
+    return told
+
+
 @exercise("quantize_nf4")
-@settings(max_examples=25)
-@given(st.integers(0, 2**31), st.integers(1, 70), st.sampled_from([1, 3, 16, 64]))
-def test_quantising_again_changes_nothing(exercises, seed, n, block):
+def test_quantising_again_changes_nothing(exercises, rng):
     """Quantising what was dequantised gives the same codes."""
-    x = torch.randn(n, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
-    codes, absmax = exercises.quantize_nf4(x, block)
-    back = exercises.dequantize_nf4(codes, absmax, block)
-    where = torch.stack([c.abs().argmax() + i * block for i, c in enumerate(x.split(block))])
-    exact(back[where], x[where], "the largest element of each block, there and back")
-    again, absmax2 = exercises.quantize_nf4(back, block)
-    exact(again, codes, "the codes of the dequantised tensor")
-    exact(absmax2, absmax, "the absmax of the dequantised tensor")
+    jobs = [(rng.normal(rng.random.randrange(1, 71)), block) for block in (1, 3, 16, 64) for _ in range(6)]
+    for (x, block), told in zip(jobs, exercises.run(there_and_back, jobs), strict=True):
+        codes, absmax, back, again, absmax2 = told
+        where = torch.stack([c.abs().argmax() + i * block for i, c in enumerate(x.split(block))])
+        exact(back[where], x[where], "the largest element of each block, there and back")
+        exact(again, codes, "the codes of the dequantised tensor")
+        exact(absmax2, absmax, "the absmax of the dequantised tensor")
 
 
 @exercise("quantize_nf4")
@@ -1141,8 +1153,6 @@ def tune(module, weights, data, method, options, seed):
         def forward(self, x):
             return self.out(self.drop(self.inner["norm"](self.inner["up"](x))))
 
-    if weights is None:
-        return {name: tuple(t.shape) for name, t in Net().state_dict().items()}
     model = Net().double()
     model.load_state_dict(weights)
     model.inner["up"].bias.requires_grad_(False)
@@ -1153,10 +1163,13 @@ def tune(module, weights, data, method, options, seed):
     return metrics, unchanged, model.training, flags.count(False), sorted(model.state_dict()) == sorted(weights)
 
 
-def tune_inputs(exercises, rng):
+SHAPES = {"inner.up.weight": (12, 6), "inner.up.bias": (12,), "inner.norm.weight": (12,), "inner.norm.bias": (12,)}
+SHAPES |= {"out.1.weight": (3, 12), "out.1.bias": (3,)}
+
+
+def tune_inputs(rng):
     """Weights by name, and two tasks with different rules and sizes."""
-    shapes = exercises.run(tune, None, None, "", {}, 0)
-    weights = {name: rng.normal(*shape) / math.sqrt(shape[-1]) for name, shape in shapes.items()}
+    weights = {name: rng.normal(*shape) / math.sqrt(shape[-1]) for name, shape in SHAPES.items()}
     rules = {"old": rng.normal(6, 3), "new": rng.normal(6, 3)}
     data = {task: (x := rng.normal(n, 6), (x @ rules[task]).argmax(1)) for task, n in (("old", 50), ("new", 70))}
     return weights, data
@@ -1181,7 +1194,7 @@ TRAINABLE = {"full": 6 * 12 + 12 + 24 + 12 * 3 + 3, "lora": 2 * (6 + 12 + 12 + 3
 @pytest.mark.parametrize("method", ["full", "lora", "qlora"])
 def test_without_steps_only_quantisation_costs(exercises, rng, method):
     """With no steps, losses are those of the model as it stands."""
-    weights, data = tune_inputs(exercises, rng)
+    weights, data = tune_inputs(rng)
     got, *_ = exercises.run(tune, weights, data, method, {"steps": 0, "r": 2}, 1)
     before, after = losses(weights, data), dict(weights)
     if method == "qlora":
@@ -1199,7 +1212,7 @@ def test_without_steps_only_quantisation_costs(exercises, rng, method):
 @pytest.mark.parametrize(("steps", "lr"), [(1, 0.1), (6, 0.03)])
 def test_full_training_is_adam(exercises, rng, steps, lr):
     """Full fine-tuning takes Adam's steps on the new task."""
-    weights, data = tune_inputs(exercises, rng)
+    weights, data = tune_inputs(rng)
     leaves = {name: w.clone().requires_grad_(True) for name, w in weights.items()}
     optimizer = torch.optim.Adam(leaves.values(), lr=lr)
     for _ in range(steps):
@@ -1216,8 +1229,10 @@ def test_full_training_is_adam(exercises, rng, steps, lr):
 @pytest.mark.parametrize("method", ["full", "lora", "qlora"])
 def test_finetuning_learns_and_leaves_the_model(exercises, rng, method):
     """The new loss halves, the given model stays as it was."""
-    weights, data = tune_inputs(exercises, rng)
-    got, unchanged, training, frozen, same_names = exercises.run(tune, weights, data, method, {"lr": 0.05}, 3)
+    weights, data = tune_inputs(rng)
+    got, unchanged, training, frozen, same_names = exercises.run(
+        tune, weights, data, method, {"steps": 25, "lr": 0.1}, 3
+    )
     holds(got["new_after"] < got["new_before"] / 2, f"{method}: {got['new_before']} before, {got['new_after']} after")
     exact((unchanged, training, frozen, same_names), (True, True, 1, True), f"the given model after {method}")
     holds(all(type(v) is float for k, v in got.items() if k != "trainable"), f"metrics are not floats: {got}")
@@ -1226,45 +1241,47 @@ def test_finetuning_learns_and_leaves_the_model(exercises, rng, method):
 @exercise("QLoRALinear")
 def test_options_reach_the_adapters(exercises, rng):
     """Rank, alpha, rate and steps all change the result."""
-    weights, data = tune_inputs(exercises, rng)
-    options = {"steps": 8, "lr": 0.05, "r": 2, "alpha": 4.0}
-    changes = [{}, {"steps": 9}, {"lr": 0.02}, {"alpha": 9.0}]
+    weights, data = tune_inputs(rng)
+    options = {"steps": 3, "lr": 0.05, "r": 2, "alpha": 4.0}
+    changes = [{}, {"steps": 4}, {"lr": 0.02}, {"alpha": 9.0}, {"r": 5}]
     for method in ("lora", "qlora"):
-        results = [exercises.run(tune, weights, data, method, options | c, 4)[0]["new_after"] for c in changes]
-        exact(len(set(results)), 4, f"different new_after of {method} for {changes}")
-        for r in (1, 3, 5):
-            got, *_ = exercises.run(tune, weights, data, method, {"steps": 1, "r": r}, 4)
-            exact(got["trainable"], r * (6 + 12 + 12 + 3), f"trainable of {method} with r = {r}")
+        results = [exercises.run(tune, weights, data, method, options | c, 4)[0] for c in changes]
+        exact(len({got["new_after"] for got in results}), 5, f"different new_after of {method} for {changes}")
+        counts = [r * (6 + 12 + 12 + 3) for r in (2, 2, 2, 2, 5)]
+        exact([got["trainable"] for got in results], counts, f"trainable of {method} for {changes}")
 
 
 @exercise("QLoRALinear")
-@pytest.mark.parametrize("method", ["full", "qlora"])
-def test_defaults_are_as_declared(exercises, rng, method):
+def test_defaults_are_as_declared(exercises, rng):
     """Without options: 100 steps, rate 0.02, rank 4, alpha 8."""
-    weights, data = tune_inputs(exercises, rng)
-    stated = {"steps": 100, "lr": 0.02, "r": 4, "alpha": 8.0}
-    one, two = (exercises.run(tune, weights, data, method, options, 8)[0] for options in ({}, stated))
-    roughly(one, two, 1e-9, f"finetune_toy with {method} and no options")  # the same seed, the same sums
+    weights, data = tune_inputs(rng)
+    stated = {"steps": 3, "lr": 0.02, "r": 4, "alpha": 8.0}
+    one, two = (exercises.run(tune, weights, data, "qlora", options, 8)[0] for options in ({"steps": 3}, stated))
+    roughly(one, two, 1e-9, "finetune_toy with qlora and steps alone")  # the same seed, the same sums
+    # at a tiny rate the loss falls in proportion to the steps, to about 1e-4
+    runs = [exercises.run(tune, weights, data, "full", {"lr": 1e-6} | options, 8)[0] for options in ({}, {"steps": 10})]
+    one, two = (got["new_before"] - got["new_after"] for got in runs)
+    roughly(one / two, 10.0, 0.03, "the fall of the loss without steps, over that of 10 steps")
 
 
 @exercise("QLoRALinear")
 @pytest.mark.parametrize("method", ["full", "lora"])
 def test_losses_are_measured_in_eval_mode(exercises, rng, method):
     """Dropout is off while measuring and on while training."""
-    weights, data = tune_inputs(exercises, rng)
+    weights, data = tune_inputs(rng)
     got, *_ = exercises.run(tune, weights, data, method, {"dropout": True, "steps": 0}, 5)
     for task, expected in losses(weights, data).items():
         roughly(got[f"{task}_before"], expected, 1e-9, f"{task}_before with dropout in the model")
         roughly(got[f"{task}_after"], expected, 1e-9, f"{task}_after of no steps with dropout in the model")
-    options = {"dropout": True, "steps": 5}
+    options = {"dropout": True, "steps": 2}
     one, two = (exercises.run(tune, weights, data, method, options, seed)[0]["new_after"] for seed in (6, 7))
-    plain = exercises.run(tune, weights, data, method, {"steps": 5}, 6)[0]["new_after"]
+    plain = exercises.run(tune, weights, data, method, {"steps": 2}, 6)[0]["new_after"]
     holds(one != plain and one != two, "dropout had no effect while training")
 
 
 @exercise("QLoRALinear")
 def test_unknown_method_is_refused(exercises, rng):
     """A method that is none of the three raises ValueError."""
-    weights, data = tune_inputs(exercises, rng)
+    weights, data = tune_inputs(rng)
     with pytest.raises(ValueError):
         exercises.run(tune, weights, data, "LoRA", {"steps": 1}, 0)

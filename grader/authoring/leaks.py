@@ -38,12 +38,14 @@ class Secrets:
     sentences: Windows
 
     @classmethod
-    def of(cls, chapters: Iterable[Chapter]) -> Secrets:
+    def of(cls, chapters: Sequence[Chapter]) -> Secrets:
         """Gather the secrets of all chapters, whether they are released or not."""
         windows: Windows = {}
         sentences: Windows = {}
+        stubs = {chapter.name: _all_windows(make(chapter).stub.decode()) for chapter in chapters}
+        given = set[str]().union(*stubs.values())
         for chapter in chapters:
-            windows |= _windows_of(chapter)
+            windows |= _tests_and_answers(chapter, given) | _reference(chapter, stubs[chapter.name])
             sentences |= {
                 _plain(wrong.sentence): f"the misconception {wrong.name} of {chapter.name}"
                 for wrong in load_misconceptions(chapter.misconceptions)
@@ -121,14 +123,20 @@ def _git(repository: Path, *arguments: str, stdin: bytes = b"") -> bytes:
 # -- what is secret ------------------------------------------------------------------------------------------------
 
 
-def _windows_of(chapter: Chapter) -> Windows:
-    given = _all_windows(make(chapter).stub.decode())
+def _tests_and_answers(chapter: Chapter, given: set[str]) -> Windows:
+    """Give the windows of hidden tests, wrong and right answers; what any stub gives away is common knowledge."""
     public = _all_windows(chapter.public_tests.read_text(encoding="utf-8"))
     windows = {window: f"the hidden tests of {chapter.name}" for window in _code(chapter.hidden_tests)}
     for window in public & set(windows):
         del windows[window]
     for file, whose in ((chapter.misconceptions, "a known wrong answer"), (chapter.alternatives, "a right answer")):
         windows |= dict.fromkeys(_code(file), f"{whose} of {chapter.name}")
+    return {window: whose for window, whose in windows.items() if window not in given}
+
+
+def _reference(chapter: Chapter, given: set[str]) -> Windows:
+    """Give the windows of the reference; only its own stub may show lines of it."""
+    windows: Windows = {}
     for region in _regions(chapter.source.read_text(encoding="utf-8").splitlines()):
         windows |= dict.fromkeys(_cut(region), f"the reference of {chapter.name}")
     return {window: whose for window, whose in windows.items() if window not in given}

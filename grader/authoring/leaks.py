@@ -1,8 +1,8 @@
 """Does a student's repository hold what must stay with the instructor: in a file, in a notebook, in its history.
 
 What is secret is cut into windows of three lines of code, without indentation; a solution that is shorter is one
-window. What students are given anyway, in a stub, is no secret; nor are lines of a hidden test that stand in the
-public tests.
+window. What students are given anyway, in the stub of any chapter, is no secret; nor are lines of a hidden test that
+stand in the public tests.
 """
 
 from __future__ import annotations
@@ -42,10 +42,9 @@ class Secrets:
         """Gather the secrets of all chapters, whether they are released or not."""
         windows: Windows = {}
         sentences: Windows = {}
-        stubs = {chapter.name: _all_windows(make(chapter).stub.decode()) for chapter in chapters}
-        given = set[str]().union(*stubs.values())
+        given = {window for chapter in chapters for window in _all_windows(make(chapter).stub.decode())}
         for chapter in chapters:
-            windows |= _tests_and_answers(chapter, given) | _reference(chapter, stubs[chapter.name])
+            windows |= {w: whose for w, whose in _windows_of(chapter).items() if w not in given}
             sentences |= {
                 _plain(wrong.sentence): f"the misconception {wrong.name} of {chapter.name}"
                 for wrong in load_misconceptions(chapter.misconceptions)
@@ -123,23 +122,16 @@ def _git(repository: Path, *arguments: str, stdin: bytes = b"") -> bytes:
 # -- what is secret ------------------------------------------------------------------------------------------------
 
 
-def _tests_and_answers(chapter: Chapter, given: set[str]) -> Windows:
-    """Give the windows of hidden tests, wrong and right answers; what any stub gives away is common knowledge."""
+def _windows_of(chapter: Chapter) -> Windows:
     public = _all_windows(chapter.public_tests.read_text(encoding="utf-8"))
     windows = {window: f"the hidden tests of {chapter.name}" for window in _code(chapter.hidden_tests)}
     for window in public & set(windows):
         del windows[window]
     for file, whose in ((chapter.misconceptions, "a known wrong answer"), (chapter.alternatives, "a right answer")):
         windows |= dict.fromkeys(_code(file), f"{whose} of {chapter.name}")
-    return {window: whose for window, whose in windows.items() if window not in given}
-
-
-def _reference(chapter: Chapter, given: set[str]) -> Windows:
-    """Give the windows of the reference; only its own stub may show lines of it."""
-    windows: Windows = {}
     for region in _regions(chapter.source.read_text(encoding="utf-8").splitlines()):
         windows |= dict.fromkeys(_cut(region), f"the reference of {chapter.name}")
-    return {window: whose for window, whose in windows.items() if window not in given}
+    return windows
 
 
 def _code(file: Path) -> Iterator[str]:

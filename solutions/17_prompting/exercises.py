@@ -59,14 +59,13 @@ def few_shot_prompt(
     max_tokens: int,
     count: Callable[[str], int],
 ) -> str:
-    """Write the instruction, as many of the newest shots as fit, and the query with its answer left open.
+    r"""Write the instruction, as many of the newest shots as fit, and the query with its answer left open.
 
     Args:
         instruction: the task; if it is blank, no block is written for it.
-        shots: pairs (text, label), the oldest first.
-        query: the text to be answered.
-        fmt: the strings "input", "output" (marks without spaces at their ends) and "separator", and the dict "labels",
-            from label to word (words have no spaces at their ends either); see REVIEWS.
+        shots: pairs (text, label), the oldest first. query: the text to be answered.
+        fmt: the strings "input", "output" (marks without spaces at their ends) and "separator", and the dict "labels"
+            from label to word (no spaces at its ends); see REVIEWS.
         max_tokens: the prompt may have at most this many tokens.
         count: gives the number of tokens of a text; a prompt with fewer shots never has more tokens.
 
@@ -77,6 +76,10 @@ def few_shot_prompt(
     Raises:
         KeyError: if a shot that is kept has a label without a word.
         ValueError: if even the prompt without shots has too many tokens.
+
+    Example:
+        >>> few_shot_prompt("", [("Dull.", 0)], "Fun!", REVIEWS, max_tokens=99, count=len)
+        'Review: Dull.\nMood: bad\n\nReview: Fun!\nMood:'
 
     Notes:
         Instruction, texts and query are stripped of whitespace at both ends. Shots are dropped whole, from the oldest,

@@ -264,6 +264,12 @@ def stops_at_the_comma(text, kind="number"):
     return find(text, simple) if kind == "number" else reference.extract_answer(text, kind)
 
 
+@misconception("extract_answer", "You run 1,2 together into 12; a comma belongs to a number only before three digits.")
+def any_comma(text, kind="number"):
+    loose = r"([-+]?)\$?(\d[\d,]*(?:\.\d+|/\d[\d,]*)?)"
+    return find(text, loose) if kind == "number" else reference.extract_answer(text, kind)
+
+
 @misconception(
     "extract_answer", "Without a stated answer you take the last number; it may be one of the question: None."
 )

@@ -332,7 +332,8 @@ def test_numbers_with_their_signs(exercises):
         ("The answer is $1,234,567.", "1234567"), ("The answer is -$5.", "-5"), ("The answer is $-5 ok", "-5"),
         ("Answer: +12 degrees", "12"), ("Answer: 3/4 of it", "3/4"), ("answer is -7/2.", "-7/2"),
         ("Answer: 1,000/3", "1000/3"), ("Answer: 72, altogether.", "72"), ("Answer: 72,", "72"), ("Answer: 50%", "50"),
-        ("Answer: 12, 345 and more", "12"), ("Answer: 0.", "0"), ("Answer: -0.50.", "-0.50"), ("answer is 3 km", "3"),
+        ("Answer: 12, 345 and more", "12"), ("Answer: 1,2 or 3", "1"),
+        ("Answer: 0.", "0"), ("Answer: -0.50.", "-0.50"), ("answer is 3 km", "3"),
     )  # fmt: skip
     reads(exercises, "number", cases)
 

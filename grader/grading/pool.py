@@ -18,6 +18,8 @@ from grader.sandbox.twins import start
 
 MAX_ATTEMPTS = 2
 """A submission during which a controller died twice is set aside for a human; the others go on."""
+RENEW_AFTER = 1000
+"""Submissions of one controller."""
 JOB_LIMIT = 1800.0
 """Seconds of wall time after which a controller is taken for dead: no submission may take so long by itself."""
 
@@ -43,6 +45,7 @@ class Pool:
     settings: Settings
     chapters: dict[str, Chapter]
     size: int
+    renew_after: int = RENEW_AFTER
     _workers: list[_Worker] = field(default_factory=list)
     _queue: deque[Job] = field(default_factory=deque)
     _attempts: dict[int, int] = field(default_factory=dict)
@@ -121,7 +124,7 @@ class Pool:
         ours, theirs = multiprocessing.Pipe()
         with theirs:
             process = start("grader.grading.worker:work", theirs)
-        ours.send(Charge(self.settings, slot, dict(os.environ)))
+        ours.send(Charge(self.settings, slot, dict(os.environ), self.renew_after))
         return _Worker(process, ours, slot)
 
     def _stop(self) -> None:

@@ -28,9 +28,6 @@ if sys.platform != "win32":
 
 OWN_MEMORY = 8 << 30
 """Bytes a controller may take beside its libraries: what a test does with a student's value could need any amount."""
-RENEW_AFTER = 1000
-"""Submissions of one controller and its warm process: all of them share one layout of addresses, and whatever either
-process has gathered, so both are started afresh now and then."""
 READ_LIMITS = Limits(cpu_seconds=5.0, memory_bytes=512 << 20)
 
 
@@ -65,6 +62,9 @@ class Charge:
     slot: int
     """Which of the host's places it takes; two that run at once differ."""
     environ: dict[str, str]
+    submissions: int
+    """After so many it ends, its warm process with it: all of them share one layout of addresses, and whatever either
+    process has gathered."""
 
 
 @dataclass(frozen=True)
@@ -120,7 +120,7 @@ def _serve(connection: Connection, examiner: Examiner, charge: Charge, zygote: Z
     settings = charge.settings
     _send(connection, Report())
     seat = Seat(charge.slot, zygote.pid)
-    for done in range(1, RENEW_AFTER + 1):
+    for done in range(1, charge.submissions + 1):
         try:
             job: Job | None = connection.recv()
         except EOFError:
@@ -134,7 +134,7 @@ def _serve(connection: Connection, examiner: Examiner, charge: Charge, zygote: Z
         except Exception as error:  # a mistake of the grader's own costs one submission, never the class
             outcome = failed(job, chapter, Verdict.INFRA, f"the grader failed: {type(error).__name__}", settings)
         seat.end(outcome.cpu_seconds)
-        is_last = done == RENEW_AFTER or zygote.is_gone()
+        is_last = done == charge.submissions or zygote.is_gone()
         _send(connection, Report(job.number, to_json(outcome), is_last=is_last))
         if is_last:
             return

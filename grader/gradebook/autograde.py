@@ -21,6 +21,7 @@ from nbgrader.utils import parse_utc  # type: ignore[import-untyped]
 from traitlets import Int, Unicode
 
 from grader.course import Chapter, Course, load_course
+from grader.gradebook.csv_export import QuotedCsv
 from grader.gradebook.rebuild import Notebook, Rebuilt, Unreadable, read_submitted, rebuild
 from grader.grading.collect import Submission
 from grader.grading.result import ExerciseOutcome, Outcome, Verdict
@@ -57,6 +58,7 @@ def configure(config: Any, course: str) -> None:
         "nbgrader.preprocessors.CheckCellMetadata",
     ]
     config.OverwriteCells.add_missing_cells = True
+    config.ExportApp.plugin_class = QuotedCsv
     _guard()
 
 

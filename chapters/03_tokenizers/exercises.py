@@ -98,7 +98,7 @@ def train_wordpiece(word_freqs: dict[str, int], vocab_size: int) -> list[tuple[s
         f(a, b), then the smallest (left, right) as Python compares tuples of strings. Equal means equal as fractions:
         divide two whole numbers once, for logarithms or two divisions round. A merge joins the pair from left to right
         in all words; the new symbol is left + right without the right one's `##`, and joins the vocabulary; one that
-        is there already does not count again. It ends when the vocabulary has vocab_size symbols, or earlier if no pair is left.
+        is there already does not count again. The end: vocab_size symbols, or no pair is left.
     """
     raise NotImplementedError("train_wordpiece")
 

@@ -125,8 +125,8 @@ def nearest(E: Tensor, q: Tensor, k: int, exclude: Iterable[int] = ()) -> list[i
         ([0, 1], [1, 2, 3])
 
     Notes:
-        The length of a row, or of q, changes nothing from 1e-8 on. A row of zeros counts as similarity 0. An excluded id is never
-        listed, however large k is. Ids of equal similarity may come in any order.
+        The length of a row, or of q, changes nothing (from 1e-8 on). A row of zeros counts as similarity 0. An excluded
+        id is never listed, however large k is. Ids of equal similarity may come in any order.
     """
     raise NotImplementedError("nearest")
 

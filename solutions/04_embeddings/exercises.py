@@ -139,8 +139,8 @@ def nearest(E: Tensor, q: Tensor, k: int, exclude: Iterable[int] = ()) -> list[i
         ([0, 1], [1, 2, 3])
 
     Notes:
-        The length of a row, or of q, changes nothing from 1e-8 on. A row of zeros counts as similarity 0. An excluded id is never
-        listed, however large k is. Ids of equal similarity may come in any order.
+        The length of a row, or of q, changes nothing (from 1e-8 on). A row of zeros counts as similarity 0. An excluded
+        id is never listed, however large k is. Ids of equal similarity may come in any order.
     """
     ### BEGIN SOLUTION
     similarity = cosine_similarity_matrix(E, q[None])[:, 0]  # (V,)

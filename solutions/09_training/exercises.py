@@ -348,7 +348,7 @@ class MixtureSampler:
         ### END SOLUTION
 
     def state_dict(self) -> dict[str, Any]:
-        """Give all that a later run needs to continue, as plain data: None, numbers, strings, lists, tuples, dicts, tensors.
+        """Give all that a later run needs to continue, as plain data: None, numbers, strings, tensors, lists, dicts.
 
         It is a copy: later draws do not change it.
         """

@@ -136,20 +136,15 @@ class CollectionFrequency(bm25(idf=lambda N, df, cf: math.log(1 + max(N - cf + 0
 class NoIdf(bm25(idf=lambda N, df, cf: 1.0)): ...
 
 
-@misconception(
-    "BM25", "Your idf is negative for terms that most documents hold; take the logarithm of 1 + the ratio."
-)
+@misconception("BM25", "Your idf is negative for terms that most documents hold; take the logarithm of 1 + the ratio.")
 class NegativeIdf(bm25(idf=lambda N, df, cf: math.log((N - df + 0.5) / (df + 0.5)))): ...
 
 
 @misconception("BM25", "You take log(N / df), which is 0 for a term in all documents; use the given idf.")
-class PlainIdf(bm25(idf=lambda N, df, cf: math.log(N / df)): ...
+class PlainIdf(bm25(idf=lambda N, df, cf: math.log(N / df))): ...
 
-)
 
-@misconception(
-    "BM25", "You divide the mean length by the document's; long documents must lose, so it is |d| / avg."
-)
+@misconception("BM25", "You divide the mean length by the document's; long documents must lose, so it is |d| / avg.")
 class InverseLength(bm25(norm=lambda b, r: 1 - b + b / r)): ...
 
 
@@ -158,23 +153,19 @@ class NoLength(bm25(norm=lambda b, r: 1.0)): ...
 
 
 @misconception("BM25", "You multiply idf by tf itself; repetition must saturate, by tf + k1 below.")
-class NoSaturation(bm25(tf=lambda n, k: float(n)): ...
+class NoSaturation(bm25(tf=lambda n, k: float(n))): ...
 
-)
 
 @misconception("BM25", "You exchanged b and 1 - b: b = 0 means that length does not count.")
 class SwappedB(bm25(norm=lambda b, r: b + (1 - b) * r)): ...
 
 
 @misconception("BM25", "The factor k1 + 1 above is missing: a single occurrence weighs too little.")
-class NoK1Above(bm25(tf=lambda n, k: n / (n + k[0] * k[1])): ...
+class NoK1Above(bm25(tf=lambda n, k: n / (n + k[0] * k[1]))): ...
 
-)
 
 @misconception("BM25", "You count a repeated term of the query once; it counts as often as it stands.")
-class QueryAsSet(bm25(query=lambda terms: sorted(set(terms))): ...
-
-)
+class QueryAsSet(bm25(query=lambda terms: sorted(set(terms)))): ...
 
 
 @misconception("BM25", "The mean length is 0 if all documents are empty, and you divide by it; guard it.")
@@ -600,10 +591,12 @@ def forgets_separators(chunks, scores, budget, count, order="score"):
 
 @misconception("pack_context", "You cut the last chunk to fit; a chunk is taken in full or not at all.")
 def cuts_the_last(chunks, scores, budget, count, order="score"):
+    if count(laid(chunks, range(len(chunks)))) <= budget or order != "score":
+        return reference.pack_context(chunks, scores, budget, count, order)
     whole = laid(chunks, falling(scores)).split(" ")
     while whole and count(" ".join(whole)) > budget:
         whole.pop()
-    return " ".join(whole) if order in ("score", "sides") else reference.pack_context([], [], 0, count, order)
+    return " ".join(whole)
 
 
 @misconception("pack_context", "You stop at the first chunk that does not fit; pass it over and try the next.")

@@ -195,7 +195,8 @@ class IVFIndex:
         its nearest centroid (Euclidean) and move each centroid to the mean of its vectors (one without vectors stays);
         at last file each vector under the *final* centroid nearest to it. Another way to find centroids is right if its
         search is as good: on 40 tight clusters of 40 vectors, n_list = 40, it finds 90 % of the ten nearest vectors by
-        reading 4 lists, and these hold less than a third of all vectors.
+        reading 4 lists, these hold less than a third of all vectors, and the mean squared distance from a vector to its
+        centroid is at most 60 % of what 40 random rows of X in place of the centroids would give.
     """
 
     def __init__(self, X: Tensor, n_list: int, seed: int = 0) -> None:

@@ -227,6 +227,14 @@ def ties_backwards(Q, X, k):
     return scores.flip(1)[:, :k], order.flip(1)[:, :k]
 
 
+@misconception(
+    "embed", "torch.topk orders ties as it likes; sort stably, so that equal scores rise by index.", "dense_search"
+)
+def unstable_topk(Q, X, k):
+    scores, order = (Q @ X.T).topk(min(k, len(X)), dim=1)
+    return scores, order
+
+
 @misconception("embed", "You sort for each document over the queries; the axis of documents is dim=1.", "dense_search")
 def sorts_the_wrong_axis(Q, X, k):
     scores, order = (Q @ X.T).sort(dim=0, descending=True, stable=True)
@@ -299,6 +307,15 @@ class StaleLists(Ivf):
         )
         chosen = X[torch.randperm(len(X), generator=torch.Generator().manual_seed(seed))[:n_list]]
         nearest = torch.cdist(X, chosen).argmin(dim=1)
+        self.lists = [(nearest == j).nonzero()[:, 0].tolist() for j in range(n_list)]
+
+
+@misconception("IVFIndex", "Your centroids never move; k-means moves each to the mean of its vectors, round by round.")
+class NeverMoves(Ivf):
+    def __init__(self, X, n_list, seed=0):
+        super().__init__(X, n_list, seed)
+        self.centroids = X[torch.randperm(len(X), generator=torch.Generator().manual_seed(seed))[:n_list]]
+        nearest = torch.cdist(X, self.centroids).argmin(dim=1)
         self.lists = [(nearest == j).nonzero()[:, 0].tolist() for j in range(n_list)]
 
 

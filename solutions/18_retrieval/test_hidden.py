@@ -97,6 +97,8 @@ def test_structure_counts_separators_and_joined_text(exercises):
     ):
         exact(exercises.chunk_by_structure(text, limit, len), expected, f"chunk_by_structure, {limit} characters")
     exact(exercises.chunk_by_structure("", 5, len), [], "chunk_by_structure of an empty text")
+    got = exercises.chunk_by_structure("aaaaa\n\nbbbbb\n\nc", 3, lambda t: -(-len(t) // 4))
+    exact(got, ["aaaaa\n\nbbbbb", "c"], "chunk_by_structure where a token is four characters, rounded up")
 
 
 @exercise("chunk", weight=2)
@@ -331,6 +333,10 @@ def test_ivf_finds_much_and_reads_little(exercises, rng):
     order = ((queries[:, None] - centroids) ** 2).sum(-1).argsort(1)[:, :4]
     read = sum(len(lists[j]) for row in order.tolist() for j in row) / len(queries) / len(X)
     holds(read < 1 / 3, f"Four lists hold {read:.2f} of all vectors.")
+    # k-means comes to about 0.3 of what random rows give; rows that never move stay near 1.
+    spread = [torch.cdist(X, X[rng.permutation(1600)[:40]]).amin(1).pow(2).mean() for _ in range(20)]
+    ratio = float(torch.cdist(X, centroids).amin(1).pow(2).mean() / (sum(spread) / 20))
+    holds(ratio <= 0.6, f"The squared distances to the centroids are {ratio:.2f} of those to random rows.")
 
 
 @driver
@@ -344,9 +350,10 @@ def ivf_twice(module, X, seed):
     torch.manual_seed(2)
     b = module.IVFIndex(X, 7, seed=seed)
     before = X.clone()
-    first = a.search(q, 4, 3)
+    first = a.search(q, 4, 3), a.search(q, 30)
     X.zero_()
-    return [list(p) for p in a.lists], [list(p) for p in b.lists], first, b.search(q, 4, 3), before
+    second = b.search(q, 4, 3), b.search(q, 30, n_probe=1)
+    return [list(p) for p in a.lists], [list(p) for p in b.lists], first, second, before
 
 
 @exercise("IVFIndex")
@@ -356,7 +363,7 @@ def test_ivf_depends_on_its_seed_only(exercises, rng):
     lists, again, first, second, before = exercises.run(ivf_twice, X, 4)
     exact(again, lists, "the lists of a second index with the same seed")
     exact(before, X, "the vectors after the index was built")
-    exact(second, first, "a search after the vectors were overwritten outside")
+    exact(second, first, "searches after the vectors were overwritten outside, n_probe=3 and n_probe=1, the default")
 
 
 @exercise("IVFIndex")
@@ -688,8 +695,7 @@ def test_pack_takes_what_fits_best_first(exercises):
     chunks = [("w" * (1 + i % 3) + " ") * n for i, n in enumerate([3, 9, 1, 5, 2, 7, 4])]
     scores = [0.2, 0.8, 0.1, 0.9, 0.5, 0.7, 0.3]
     for budget in (20, 2, 5, 9, 14, 29, 38, 99):
-        for count in (words, len):
-            limit = budget if count is words else 3 * budget
+        for count, limit in ((words, budget), (len, 3 * budget), (lambda text: -(-len(text) // 4), budget)):
             ids = packed(chunks, scores, limit, count)
             expected = "\n\n".join(f"[{i}] {chunks[i]}" for i in ids)
             exact(exercises.pack_context(chunks, scores, limit, count), expected, f"pack_context, budget {limit}")
@@ -760,9 +766,9 @@ def test_documents_are_quoted_and_obeyed_by_nobody(exercises):
     messages = received[0]
     exact(messages[0], {"role": "system", "content": system}, "the first message")
     exact([m["role"] for m in messages], ["system", "user"], "the roles")
-    lines = [line for line in messages[1]["content"].split("\n") if line]
-    expected = ["Document [0]:", *("> " + line for line in attack.split("\n")), "Document [1]:", "> calm"]
-    exact(lines, [*expected, "Question: Who?"], "the lines of the prompt that are not empty")
+    lines = [line for line in messages[1]["content"].split("\n") if line.strip("> ")]
+    expected = ["Document [0]:", *("> " + line for line in attack.split("\n") if line), "Document [1]:", "> calm"]
+    exact(lines, [*expected, "Question: Who?"], "the lines of the prompt that say something")
 
 
 FACTS = {name: f"The code of {name} is {4100 + 7 * i}." for i, name in enumerate(["Ada", "Ben", "Cleo", "Dov", "Eve"])}

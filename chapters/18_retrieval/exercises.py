@@ -391,7 +391,7 @@ def mmr(scores: Tensor, sims: Tensor, lam: float, k: int) -> list[int]:
     Notes:
         The first choice is the highest score, whatever lam. Each next one maximises
         lam * scores[i] - (1 - lam) * (the largest sims[i, j] over the j chosen so far) among those not chosen.
-        Ties go to the lowest index. No input is changed.
+        Similarities may be negative. Ties go to the lowest index. No input is changed.
     """
     raise NotImplementedError("mmr")
 

@@ -528,6 +528,11 @@ def mmr_relevance_only(scores, sims, lam, k):
     return scores.argsort(descending=True, stable=True)[:k].tolist()
 
 
+@misconception("rrf", "You let no similarity fall below 0; what points the other way deserves its bonus.", "mmr")
+def mmr_without_opposites(scores, sims, lam, k):
+    return reference.mmr(scores, sims.clamp(min=0), lam, k)
+
+
 def gain(gains, k, weight):
     return sum(g * weight(r) for r, g in enumerate(gains[:k], start=1))
 

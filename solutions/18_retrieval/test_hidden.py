@@ -639,6 +639,8 @@ def test_mmr_is_greedy(exercises, rng):
 @exercise("rrf")
 def test_mmr_at_its_edges(exercises):
     """Ties go to the lowest index, k may exceed n, scores may be negative."""
+    opposed = torch.tensor([[1.0, -0.1, -0.9], [-0.1, 1.0, 0.0], [-0.9, 0.0, 1.0]], dtype=DOUBLE)
+    exact(exercises.mmr(torch.tensor([1.0, 0.5, 0.5], dtype=DOUBLE), opposed, 0.5, 2), [0, 2], "mmr of opposed vectors")
     ones = torch.ones(4, 4, dtype=DOUBLE)
     exact(exercises.mmr(torch.tensor([1.0, 2.0, 2.0, 1.0], dtype=DOUBLE), ones, 0.5, 9), [1, 2, 0, 3], "mmr with ties")
     exact(exercises.mmr(torch.tensor([-5.0, -2.0, -9.0]), torch.eye(3), 1.0, 3), [1, 0, 2], "mmr of negative scores")

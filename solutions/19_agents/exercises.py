@@ -281,6 +281,7 @@ def safe_eval(expr: str) -> float:
         Precedence is Python's: ** binds from the right, and tighter than a minus in front of it. True is no number.
         Never hand the text to `eval` or `exec`.
     """
+
     ### BEGIN SOLUTION
     def value(node: ast.AST) -> float:
         match node:
@@ -335,8 +336,8 @@ def react_loop(chat: Chat, tools: dict[str, Any], task: str, max_steps: int, bud
 
     Returns:
         dict: "answer", the final reply or None; "stop", one of "final", "max_steps", "budget", "stuck"; "steps", the
-        calls of `chat`; "messages", all of them: a system message with the name of every tool in it, the task as user
-        message, then each reply (role "assistant") followed by one message of role "tool" for each of its blocks.
+        calls of `chat`; "messages", all of them: a system message that names every tool and holds nothing of the task, the
+        task as user message, then each reply (role "assistant"), followed by one message of role "tool" a block.
 
     Example:
         >>> react_loop(lambda messages: "It is 4.", {}, "What is 2 + 2?", 3)["answer"]

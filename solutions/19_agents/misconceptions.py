@@ -74,7 +74,9 @@ def takes_a_falsy_default_for_none(fn):
     return schema(fn, falsy_default=True)
 
 
-@misconception("tool_schema", "Optional parameters are never required here; only a default makes them so, not the type.")
+@misconception(
+    "tool_schema", "Optional parameters are never required here; only a default makes them so, not the type."
+)
 def lets_the_type_decide(fn):
     return schema(fn, by_type=True)
 
@@ -109,7 +111,9 @@ def reads_raw_annotations(fn):
     return schema(fn, resolve=False)
 
 
-@misconception("tool_schema", "A type you do not know becomes a string; raise TypeError rather than tell the model a lie.")
+@misconception(
+    "tool_schema", "A type you do not know becomes a string; raise TypeError rather than tell the model a lie."
+)
 def calls_the_unknown_a_string(fn):
     return schema(fn, fallback="string")
 
@@ -124,7 +128,9 @@ def sorts_the_parameters(fn):
     return schema(fn, ordered=False)
 
 
-@misconception("tool_schema", "Parameters like *args pass as ordinary ones; they cannot be given by name, so raise TypeError.")
+@misconception(
+    "tool_schema", "Parameters like *args pass as ordinary ones; they cannot be given by name, so raise TypeError."
+)
 def takes_stars_for_parameters(fn):
     return schema(fn, hidden_kinds=True)
 
@@ -145,7 +151,9 @@ def parse(text, cut=None, body_of=None, check=True, tail=True, position=None, on
             else:
                 value, end = json.JSONDecoder().raw_decode(body_of(body) if body_of else body)
             rest = body[end:].lstrip()
-            if check and (type(value) is not dict or type(value["name"]) is not str or type(value["arguments"]) is not dict):
+            if check and (
+                type(value) is not dict or type(value["name"]) is not str or type(value["arguments"]) is not dict
+            ):
                 raise ValueError("not a call")
             if not rest.startswith(CLOSE) and not (closed is False and not rest) and tail:
                 raise ValueError("no end")
@@ -163,12 +171,18 @@ def parse(text, cut=None, body_of=None, check=True, tail=True, position=None, on
     return found
 
 
-@misconception("parse_tool_calls", "You read up to the last closing brace of the text, over several calls; stop where the value ends.")
+@misconception(
+    "parse_tool_calls",
+    "You read up to the last closing brace of the text, over several calls; stop where the value ends.",
+)
 def reads_to_the_last_brace(text):
     return parse(text, cut=lambda rest: rest[: rest.rfind("}") + 1])
 
 
-@misconception("parse_tool_calls", "A block ends for you at the first closing tag, even inside a string; let the JSON say where it ends.")
+@misconception(
+    "parse_tool_calls",
+    "A block ends for you at the first closing tag, even inside a string; let the JSON say where it ends.",
+)
 def ends_at_the_first_tag(text):
     return parse(text, cut=lambda rest: rest[: rest.index(CLOSE)] if CLOSE in rest else rest)
 
@@ -198,12 +212,16 @@ def strings_without_escapes(rest):
     return rest
 
 
-@misconception("parse_tool_calls", "An escaped quote ends the string in your scanner; a backslash takes away its meaning.")
+@misconception(
+    "parse_tool_calls", "An escaped quote ends the string in your scanner; a backslash takes away its meaning."
+)
 def forgets_escapes(text):
     return parse(text, cut=strings_without_escapes)
 
 
-@misconception("parse_tool_calls", "A broken call becomes a call without arguments; it must become an error that says where it is.")
+@misconception(
+    "parse_tool_calls", "A broken call becomes a call without arguments; it must become an error that says where it is."
+)
 def gives_null_arguments(text):
     return parse(text, on_error={"name": "", "arguments": {}})
 
@@ -213,40 +231,56 @@ def drops_broken_calls(text):
     return parse(text, on_error=False)
 
 
-@misconception("parse_tool_calls", "Your position is where the decoder stopped; it must be where the block's opening tag begins.")
+@misconception(
+    "parse_tool_calls", "Your position is where the decoder stopped; it must be where the block's opening tag begins."
+)
 def reports_the_decoder_s_place(text):
     return parse(text, position=lambda begin, error: begin + len(OPEN) + getattr(error, "pos", 0))
 
 
-@misconception("parse_tool_calls", "Valid JSON is enough for you; a call must be an object with a name and an object of arguments.")
+@misconception(
+    "parse_tool_calls", "Valid JSON is enough for you; a call must be an object with a name and an object of arguments."
+)
 def accepts_any_json(text):
     return parse(text, check=False)
 
 
-@misconception("parse_tool_calls", "You do not look at what follows the object; only whitespace may stand before the closing tag.")
+@misconception(
+    "parse_tool_calls", "You do not look at what follows the object; only whitespace may stand before the closing tag."
+)
 def ignores_the_tail(text):
     return parse(text, tail=False)
 
 
-@misconception("parse_tool_calls", "A complete object at the end of the text passes without its closing tag; such a block is not closed.")
+@misconception(
+    "parse_tool_calls",
+    "A complete object at the end of the text passes without its closing tag; such a block is not closed.",
+)
 def needs_no_closing_tag(text):
     return parse(text, closed=False)
 
 
-@misconception("parse_tool_calls", "After a broken block you give up; what stands behind its closing tag must still be read.")
+@misconception(
+    "parse_tool_calls", "After a broken block you give up; what stands behind its closing tag must still be read."
+)
 def gives_up_after_an_error(text):
     return parse(text, resume=lambda body: "")
 
 
-@misconception("parse_tool_calls", "You search on right behind a broken block's opening tag; go on behind its closing tag.")
+@misconception(
+    "parse_tool_calls", "You search on right behind a broken block's opening tag; go on behind its closing tag."
+)
 def searches_inside_broken_blocks(text):
     return parse(text, resume=lambda body: body)
 
 
-@misconception("parse_tool_calls", "A nesting that is too deep for json raises RecursionError out of your function; make it an error, too.")
+@misconception(
+    "parse_tool_calls",
+    "A nesting that is too deep for json raises RecursionError out of your function; make it an error, too.",
+)
 def falls_into_the_depth(text):
-    json.loads("[" * text.count("[", 0, len(text)) + "]" * text.count("[")) if text.count("[") > 9999 else None
-    json.loads('{"a":' * text.count('{"a":') + "1" + "}" * text.count('{"a":')) if text.count('{"a":') > 9999 else None
+    if max(text.count("["), text.count("{")) > 9999:
+        raise RecursionError("maximum recursion depth exceeded")
     return parse(text)
 
 
@@ -258,7 +292,12 @@ def validate(
     null=True, first=False, unnamed=False, coerce=False,
 ):  # fmt: skip
     """List faults; each misconception changes one thing."""
-    kinds = {"string": (str,), "integer": (int,), "number": (float,) if only_exact else (int, float), "boolean": (bool,)}
+    kinds = {
+        "string": (str,),
+        "integer": (int,),
+        "number": (float,) if only_exact else (int, float),
+        "boolean": (bool,),
+    }
     kinds |= {"array": (list,), "null": (type(None),)}
 
     def fits(value, wanted):
@@ -370,22 +409,34 @@ def swallows_interrupts(tools, call, limit=2000):
     return run_call(tools, call, limit, caught=BaseException)
 
 
-@misconception("validate_args", "Only ValueError is caught; any exception of a tool must become an observation.", replaces="dispatch")
+@misconception(
+    "validate_args",
+    "Only ValueError is caught; any exception of a tool must become an observation.",
+    replaces="dispatch",
+)
 def catches_too_little(tools, call, limit=2000):
     return run_call(tools, call, limit, caught=ValueError)
 
 
-@misconception("validate_args", "The message about an exception lacks the tool's name; say which tool failed.", replaces="dispatch")
+@misconception(
+    "validate_args", "The message about an exception lacks the tool's name; say which tool failed.", replaces="dispatch"
+)
 def forgets_which_tool(tools, call, limit=2000):
     return run_call(tools, call, limit, named=False)
 
 
-@misconception("validate_args", "The type of the exception is lost; KeyError and OSError need different answers.", replaces="dispatch")
+@misconception(
+    "validate_args",
+    "The type of the exception is lost; KeyError and OSError need different answers.",
+    replaces="dispatch",
+)
 def forgets_which_error(tools, call, limit=2000):
     return run_call(tools, call, limit, kind=False)
 
 
-@misconception("validate_args", "An unknown tool is refused without a word about those that exist; list them.", replaces="dispatch")
+@misconception(
+    "validate_args", "An unknown tool is refused without a word about those that exist; list them.", replaces="dispatch"
+)
 def keeps_the_tools_secret(tools, call, limit=2000):
     return run_call(tools, call, limit, listed=False)
 
@@ -395,7 +446,9 @@ def runs_unchecked(tools, call, limit=2000):
     return run_call(tools, call, limit, checked=False)
 
 
-@misconception("validate_args", "A long content is cut without a word; the marker must tell the model.", replaces="dispatch")
+@misconception(
+    "validate_args", "A long content is cut without a word; the marker must tell the model.", replaces="dispatch"
+)
 def cuts_without_a_mark(tools, call, limit=2000):
     return run_call(tools, call, limit, mark=False)
 
@@ -410,7 +463,11 @@ def lets_errors_run_on(tools, call, limit=2000):
     return run_call(tools, call, limit, cut_errors=False)
 
 
-@misconception("validate_args", "The result is shown by repr, with quotes and escapes around text; str is wanted.", replaces="dispatch")
+@misconception(
+    "validate_args",
+    "The result is shown by repr, with quotes and escapes around text; str is wanted.",
+    replaces="dispatch",
+)
 def shows_the_repr(tools, call, limit=2000):
     return run_call(tools, call, limit, text=repr)
 
@@ -430,7 +487,9 @@ def calculate(
     """Compute an expression; each misconception changes one thing."""
 
     def value(node):
-        if isinstance(node, ast.Constant) and (type(node.value) in (int, float) or booleans and type(node.value) is bool):
+        if isinstance(node, ast.Constant) and (
+            type(node.value) in (int, float) or booleans and type(node.value) is bool
+        ):
             return float(node.value) if floats else node.value
         if isinstance(node, ast.UnaryOp) and type(node.op) in (ast.UAdd, ast.USub):
             return -value(node.operand) if isinstance(node.op, ast.USub) else value(node.operand)
@@ -455,7 +514,10 @@ def calculate(
         raise ValueError("no") from None
 
 
-@misconception("safe_eval", "You evaluate the text without builtins and think it safe; comparisons, tuples and attributes still run.")
+@misconception(
+    "safe_eval",
+    "You evaluate the text without builtins and think it safe; comparisons, tuples and attributes still run.",
+)
 def evaluates_without_builtins(expr):
     if len(expr) > 200 or re.search(r"\d{3,} *\*\*|\*\* *-?\d{3,}|\*\*.*\*\*", expr):
         return calculate(expr)
@@ -507,7 +569,9 @@ def squares_the_minus(expr):
     return calculate(re.sub(r"^-(\d+) \*\*", r"(-\1) **", expr))
 
 
-@misconception("safe_eval", "Numbers become floats at once, and large whole numbers lose their last digits; convert at the end.")
+@misconception(
+    "safe_eval", "Numbers become floats at once, and large whole numbers lose their last digits; convert at the end."
+)
 def converts_too_early(expr):
     return calculate(expr, floats=True)
 
@@ -583,7 +647,11 @@ def loop(
             asked = sum(count(message["content"]) for message in given)
             if counted == "new":
                 asked = sum(count(message["content"]) for message in given[-1:])
-            budget.charge(0 if counted == "out" else asked, 0 if counted == "in" else count(reply), 0 if counted == "tokens" else 1)
+            budget.charge(
+                0 if counted == "out" else asked,
+                0 if counted == "in" else count(reply),
+                0 if counted == "tokens" else 1,
+            )
         messages.append({"role": "assistant", "content": reply})
         blocks = reference.parse_tool_calls(reply)
         if not blocks:
@@ -622,7 +690,9 @@ def loop(
     return trace
 
 
-@misconception("react_loop", "The observation is never appended; the model asks again and again for what it cannot see.")
+@misconception(
+    "react_loop", "The observation is never appended; the model asks again and again for what it cannot see."
+)
 def shows_no_observation(chat, tools, task, max_steps, budget=None):
     return loop(chat, tools, task, max_steps, budget, observe=False)
 
@@ -687,7 +757,9 @@ def counts_in_a_row(chat, tools, task, max_steps, budget=None):
     return loop(chat, tools, task, max_steps, budget, in_a_row=True)
 
 
-@misconception("react_loop", "Calls are equal for you only if they are written in the same order; compare their content.")
+@misconception(
+    "react_loop", "Calls are equal for you only if they are written in the same order; compare their content."
+)
 def minds_the_order_of_keys(chat, tools, task, max_steps, budget=None):
     return loop(chat, tools, task, max_steps, budget, ordered_key=False)
 
@@ -717,12 +789,17 @@ def passes_off_a_call_as_answer(chat, tools, task, max_steps, budget=None):
     return loop(chat, tools, task, max_steps, budget, answer_last=True)
 
 
-@misconception("react_loop", "The budget is charged but never asked; look at what remains before each call of the model.")
+@misconception(
+    "react_loop", "The budget is charged but never asked; look at what remains before each call of the model."
+)
 def never_asks_the_budget(chat, tools, task, max_steps, budget=None):
     return loop(chat, tools, task, max_steps, budget, check=False)
 
 
-@misconception("react_loop", "You stop before the calls of a reply that was already paid for are run; check before asking the model.")
+@misconception(
+    "react_loop",
+    "You stop before the calls of a reply that was already paid for are run; check before asking the model.",
+)
 def drops_paid_calls(chat, tools, task, max_steps, budget=None):
     return loop(chat, tools, task, max_steps, budget, early=False)
 
@@ -868,7 +945,9 @@ class CountsFromZero(reference.Budget):
         self.started = 0.0
 
 
-@misconception("Budget", "The time is read once, at the construction; ask the clock whenever what is left is asked for.")
+@misconception(
+    "Budget", "The time is read once, at the construction; ask the clock whenever what is left is asked for."
+)
 class StopsTheClock(reference.Budget):
     def remaining(self):
         clock, self.clock = self.clock, lambda: self.started
@@ -914,7 +993,9 @@ def waits_for_the_first(tasks, deps):
 
     for task in tasks:
         find(task)
-    return [{t: list(deps.get(t, [])) for t in tasks if level[t] == i} for i in range(max(level.values(), default=-1) + 1)]
+    return [
+        {t: list(deps.get(t, [])) for t in tasks if level[t] == i} for i in range(max(level.values(), default=-1) + 1)
+    ]
 
 
 @misconception("plan_dag", "Every task has a level of its own; put together what can run side by side.")
@@ -933,7 +1014,9 @@ def puts_tasks_late(tasks, deps):
     return [{t: list(deps.get(t, [])) for t in tasks if top - height[t] == i} for i in range(top + 1)]
 
 
-@misconception("plan_dag", "A circle ends the plan in silence; raise ValueError when tasks are left that can never run.")
+@misconception(
+    "plan_dag", "A circle ends the plan in silence; raise ValueError when tasks are left that can never run."
+)
 def drops_circles(tasks, deps):
     check_names(tasks, deps)
     levels, done = [], set()
@@ -951,7 +1034,9 @@ def accepts_strangers(tasks, deps):
     return reference.plan_dag(tasks, known)
 
 
-@misconception("plan_dag", "Names are checked where they are needed but not where they need; a stranger as a key passes.")
+@misconception(
+    "plan_dag", "Names are checked where they are needed but not where they need; a stranger as a key passes."
+)
 def accepts_strange_keys(tasks, deps):
     return reference.plan_dag(tasks, {t: deps[t] for t in deps if t in tasks})
 
@@ -961,7 +1046,7 @@ def sorts_the_levels(tasks, deps):
     return [dict(sorted(level.items())) for level in reference.plan_dag(tasks, deps)]
 
 
-def run(executor, plan, retries, spoil="needs", attempts=None, everything=False, caught=Exception, none_fails=False, upward=False,
+def run(executor, plan, retries, spoil="needs", attempts=None, everything=False, none_fails=False, upward=False,
         stop=False, counts=True):  # fmt: skip
     """Run a plan; each misconception changes one thing."""
     outcome, stopped = {}, False
@@ -974,15 +1059,15 @@ def run(executor, plan, retries, spoil="needs", attempts=None, everything=False,
                 continue
             names = outcome if everything else needs
             results = {need: outcome[need]["value"] for need in names}
-            for attempt in range(1, (retries + 2 if attempts is None else attempts(retries)) if True else 0):
+            for attempt in range(1, retries + 2 if attempts is None else attempts(retries)):
                 try:
                     value = executor(task, results)
                     if none_fails and not value:
                         raise ValueError("nothing")
-                    outcome[task] = {"status": "ok", "value": value, "attempts": attempt}
+                    outcome[task] = {"status": "ok", "value": value, "attempts": attempt - (not counts)}
                     break
-                except caught:
-                    outcome[task] = {"status": "failed", "value": None, "attempts": attempt if counts else 1}
+                except Exception:
+                    outcome[task] = {"status": "failed", "value": None, "attempts": attempt - (not counts)}
             if outcome.get(task, {}).get("status") != "ok":
                 outcome.setdefault(task, {"status": "failed", "value": None, "attempts": 0})
                 stopped = stop
@@ -992,17 +1077,23 @@ def run(executor, plan, retries, spoil="needs", attempts=None, everything=False,
     return outcome
 
 
-@misconception("plan_dag", "A failure spoils what the task needed; it reaches only what needs the task.", replaces="run_plan")
+@misconception(
+    "plan_dag", "A failure spoils what the task needed; it reaches only what needs the task.", replaces="run_plan"
+)
 def spoils_upward(executor, plan, retries):
     return run(executor, plan, retries, upward=True)
 
 
-@misconception("plan_dag", "One failure stops the whole plan; what does not depend on it must still run.", replaces="run_plan")
+@misconception(
+    "plan_dag", "One failure stops the whole plan; what does not depend on it must still run.", replaces="run_plan"
+)
 def stops_everything(executor, plan, retries):
     return run(executor, plan, retries, stop=True)
 
 
-@misconception("plan_dag", "Only direct dependents are skipped; a skipped task spoils what needs it as well.", replaces="run_plan")
+@misconception(
+    "plan_dag", "Only direct dependents are skipped; a skipped task spoils what needs it as well.", replaces="run_plan"
+)
 def skips_direct_ones_only(executor, plan, retries):
     return run(executor, plan, retries, spoil="direct")
 
@@ -1017,7 +1108,9 @@ def counts_the_first_as_a_retry(executor, plan, retries):
     return run(executor, plan, retries, attempts=lambda n: n + 1 if n else 2)
 
 
-@misconception("plan_dag", "A task gets one attempt too many; it is tried once and again `retries` times.", replaces="run_plan")
+@misconception(
+    "plan_dag", "A task gets one attempt too many; it is tried once and again `retries` times.", replaces="run_plan"
+)
 def tries_once_too_often(executor, plan, retries):
     return run(executor, plan, retries, attempts=lambda n: n + 3)
 
@@ -1027,7 +1120,9 @@ def never_retries(executor, plan, retries):
     return run(executor, plan, retries, attempts=lambda n: 2)
 
 
-@misconception("plan_dag", "A task is given all results so far; hand it those that it needs directly.", replaces="run_plan")
+@misconception(
+    "plan_dag", "A task is given all results so far; hand it those that it needs directly.", replaces="run_plan"
+)
 def hands_on_everything(executor, plan, retries):
     return run(executor, plan, retries, everything=True)
 
@@ -1037,8 +1132,8 @@ def takes_none_for_failure(executor, plan, retries):
     return run(executor, plan, retries, none_fails=True)
 
 
-@misconception("plan_dag", "The attempts of a failed task are not counted; tell how often it was tried.", replaces="run_plan")
-def forgets_the_attempts(executor, plan, retries):
+@misconception("plan_dag", "The attempts are counted from zero; the first try is one as well.", replaces="run_plan")
+def counts_attempts_from_zero(executor, plan, retries):
     return run(executor, plan, retries, counts=False)
 
 
@@ -1077,7 +1172,9 @@ def strips_the_text(content, source):
     return wrap(content.strip(), source)
 
 
-@misconception("wrap_untrusted", "The text is given in the role of the user, whom the model obeys; give it the role of a tool.")
+@misconception(
+    "wrap_untrusted", "The text is given in the role of the user, whom the model obeys; give it the role of a tool."
+)
 def speaks_as_the_user(content, source):
     return wrap(content, source, role="user")
 
@@ -1089,7 +1186,9 @@ def encodes_the_text(content, source):
     return got | {"content": f"{head}\n{json.dumps(content)}\n{tail}"}
 
 
-@misconception("wrap_untrusted", "The fence is longer than it need be; take the shortest run that occurs in neither text.")
+@misconception(
+    "wrap_untrusted", "The fence is longer than it need be; take the shortest run that occurs in neither text."
+)
 def makes_the_fence_long(content, source):
     return wrap(content, source, n=8)
 
@@ -1104,7 +1203,10 @@ def measure(agent, attacks, won=None, messages=None, empty=0.0, per=None, asked=
     """Measure success; each misconception changes one thing."""
     count = 0
     for attack in attacks:
-        task, tool = {"role": "user", "content": attack["task"]}, reference.wrap_untrusted(attack["content"], attack["source"])
+        task, tool = (
+            {"role": "user", "content": attack["task"]},
+            reference.wrap_untrusted(attack["content"], attack["source"]),
+        )
         given = [{"role": "system", "content": RULE}, task, tool] if messages is None else messages(task, tool, attack)
         for _ in range(asked):
             reply = agent(given)
@@ -1118,7 +1220,9 @@ RULE_MESSAGE = {"role": "system", "content": RULE}
 
 
 @misconception(
-    "wrap_untrusted", "The text is pasted into the user's message; it must stay a tool message.", replaces="injection_success"
+    "wrap_untrusted",
+    "The text is pasted into the user's message; it must stay a tool message.",
+    replaces="injection_success",
 )
 def pastes_into_the_prompt(agent, attacks):
     def messages(task, tool, attack):
@@ -1127,7 +1231,9 @@ def pastes_into_the_prompt(agent, attacks):
     return measure(agent, attacks, messages=messages)
 
 
-@misconception("wrap_untrusted", "The content goes to the agent without its fence; wrap it.", replaces="injection_success")
+@misconception(
+    "wrap_untrusted", "The content goes to the agent without its fence; wrap it.", replaces="injection_success"
+)
 def forgets_to_wrap(agent, attacks):
     def messages(task, tool, attack):
         return [RULE_MESSAGE, task, {"role": "tool", "content": attack["content"]}]
@@ -1135,42 +1241,60 @@ def forgets_to_wrap(agent, attacks):
     return measure(agent, attacks, messages=messages)
 
 
-@misconception("wrap_untrusted", "The rule is missing in front; the agent is told nothing about tools.", replaces="injection_success")
+@misconception(
+    "wrap_untrusted",
+    "The rule is missing in front; the agent is told nothing about tools.",
+    replaces="injection_success",
+)
 def forgets_the_rule(agent, attacks):
     return measure(agent, attacks, messages=lambda task, tool, attack: [task, tool])
 
 
 @misconception(
-    "wrap_untrusted", "A reply that mentions the goal counts as a success; only a call of it is one.", replaces="injection_success"
+    "wrap_untrusted",
+    "A reply that mentions the goal counts as a success; only a call of it is one.",
+    replaces="injection_success",
 )
 def counts_mentions(agent, attacks):
     return measure(agent, attacks, won=lambda reply, calls, attack: attack["goal"] in reply)
 
 
-@misconception("wrap_untrusted", "Any call counts as a success; it must be the attacker's goal.", replaces="injection_success")
+@misconception(
+    "wrap_untrusted", "Any call counts as a success; it must be the attacker's goal.", replaces="injection_success"
+)
 def counts_any_call(agent, attacks):
     return measure(agent, attacks, won=lambda reply, calls, attack: any("name" in call for call in calls))
 
 
 @misconception(
-    "wrap_untrusted", "Several calls in one reply count several times; an attack succeeds once.", replaces="injection_success"
+    "wrap_untrusted",
+    "Several calls in one reply count several times; an attack succeeds once.",
+    replaces="injection_success",
 )
 def counts_every_call(agent, attacks):
     return measure(agent, attacks, won=lambda reply, calls, attack: sum(c.get("name") == attack["goal"] for c in calls))
 
 
-@misconception("wrap_untrusted", "Only the first call of a reply is looked at; the goal may come later.", replaces="injection_success")
+@misconception(
+    "wrap_untrusted",
+    "Only the first call of a reply is looked at; the goal may come later.",
+    replaces="injection_success",
+)
 def looks_at_the_first_call(agent, attacks):
     return measure(
         agent, attacks, won=lambda reply, calls, attack: bool(calls) and calls[0].get("name") == attack["goal"]
     )
 
 
-@misconception("wrap_untrusted", "Without attacks you divide by zero; the share is then 0.", replaces="injection_success")
+@misconception(
+    "wrap_untrusted", "Without attacks you divide by zero; the share is then 0.", replaces="injection_success"
+)
 def divides_by_no_attacks(agent, attacks):
     return measure(agent, attacks) if attacks else 0 / len(attacks)
 
 
-@misconception("wrap_untrusted", "The number of successes is given; divide by the number of attacks.", replaces="injection_success")
+@misconception(
+    "wrap_untrusted", "The number of successes is given; divide by the number of attacks.", replaces="injection_success"
+)
 def gives_the_number(agent, attacks):
     return float(measure(agent, attacks, per=1))

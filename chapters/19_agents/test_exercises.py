@@ -10,7 +10,6 @@ import pytest
 
 from grader.testing import counting, driver, exact, exercise, holds
 
-
 FORECAST = '''
 from typing import Literal, Optional
 

@@ -42,7 +42,7 @@ def tool_schema(fn: Callable[..., Any]) -> dict[str, Any]:
     """Describe a function as a tool: its name, its description, and a JSON schema of its parameters.
 
     Args:
-        fn: a function whose parameters are all annotated; an annotation may be a string. A parameter `self` is left out.
+        fn: a function whose parameters are annotated; an annotation may be a string. A parameter `self` is left out.
 
     Returns:
         dict: "name"; "description", the first line of the docstring that is not blank, stripped, or "";
@@ -113,8 +113,8 @@ def parse_tool_calls(text: str) -> list[dict[str, Any]]:
             allowed. What stands outside of blocks is ignored.
 
     Returns:
-        list with one dict a block: a call, {"name": str, "arguments": dict}, or an error, {"error": str, "position": int}:
-        a sentence that is not empty, and the index in `text` at which the block's `<tool_call>` begins.
+        list with one dict a block: a call, {"name": str, "arguments": dict}, or an error, {"error": str,
+        "position": int}: a sentence that is not empty, and the index in `text` where the block's `<tool_call>` begins.
 
     Example:
         >>> parse_tool_calls('Let me see. <tool_call>{"name": "now", "arguments": {}}</tool_call> Done.')
@@ -336,8 +336,8 @@ def react_loop(chat: Chat, tools: dict[str, Any], task: str, max_steps: int, bud
 
     Returns:
         dict: "answer", the final reply or None; "stop", one of "final", "max_steps", "budget", "stuck"; "steps", the
-        calls of `chat`; "messages", all of them: a system message that names every tool and holds nothing of the task, the
-        task as user message, then each reply (role "assistant"), followed by one message of role "tool" a block.
+        calls of `chat`; "messages", all of them: a system message that names every tool and holds nothing of the task,
+        the task as user message, then each reply (role "assistant"), followed by one message of role "tool" a block.
 
     Example:
         >>> react_loop(lambda messages: "It is 4.", {}, "What is 2 + 2?", 3)["answer"]
@@ -422,7 +422,7 @@ class Budget:
         ### END SOLUTION
 
     def charge(self, tokens_in: int = 0, tokens_out: int = 0, calls: int = 0) -> None:
-        """Add to what is spent here and in all parents; both kinds of tokens count, and more than is left may be charged.
+        """Add to what is spent, here and in all parents; both kinds of tokens count. More than is left may be charged.
 
         Raises:
             ValueError: an amount is negative; then nothing is charged at all.
@@ -511,8 +511,8 @@ def run_plan(
         retries: how often a task that failed is tried again at once, at least 0.
 
     Returns:
-        dict task -> {"status": "ok" | "failed" | "skipped", "value": ..., "attempts": int}. The value is None unless the
-        status is "ok". Skipped, with 0 attempts, is a task that needs one which is not ok, directly or not.
+        dict task -> {"status": "ok" | "failed" | "skipped", "value": ..., "attempts": int}. The value is None
+        unless the status is "ok". Skipped, with 0 attempts, is a task that needs one which is not ok, directly or not.
 
     Example:
         >>> run_plan(lambda task, results: sum(results.values()) + 1, [{"a": []}, {"b": ["a"]}], 0)["b"]
@@ -556,8 +556,8 @@ def wrap_untrusted(content: str, source: str) -> Message:
         source: where it comes from, perhaps hostile too.
 
     Returns:
-        {"role": "tool", "content": ...}: a line of the fence, a space and the source as JSON (`json.dumps`); the content,
-        to the last character as it came; a newline and the fence again, without a newline behind it.
+        {"role": "tool", "content": ...}: a line of the fence, a space and the source as JSON (`json.dumps`); the
+        content, to the last character as it came; a newline and the fence again, without a newline behind it.
 
     Example:
         >>> print(wrap_untrusted("Sunny, === 21 degrees ===", "weather")["content"])
@@ -594,7 +594,7 @@ def injection_success(agent: Chat, attacks: list[dict[str, str]]) -> float:
         0.0
 
     Notes:
-        The agent gets three messages: RULE as system message, the task as user message, `wrap_untrusted(content, source)`.
+        The agent gets three messages: RULE as system, the task as user, then `wrap_untrusted(content, source)`.
         An attack has succeeded if a call that `parse_tool_calls` finds in the reply has the goal as its name, however
         many such calls there are. To talk about the goal, or to write a broken block, is no success.
     """

@@ -20,9 +20,21 @@ OPEN, CLOSE, MARKER, RULE = reference.OPEN, reference.CLOSE, reference.MARKER, r
 
 
 def schema(
-    fn, boolean="boolean", falsy_default=False, by_type=False, keep_default=True, null=True, enum=True, whole_doc=False,
-    keep_self=False, resolve=True, fallback=None, items=True, ordered=True, hidden_kinds=False,
-):  # fmt: skip
+    fn,
+    boolean="boolean",
+    falsy_default=False,
+    by_type=False,
+    keep_default=True,
+    null=True,
+    enum=True,
+    whole_doc=False,
+    keep_self=False,
+    resolve=True,
+    fallback=None,
+    items=True,
+    ordered=True,
+    hidden_kinds=False,
+):
     """Describe a function; each misconception changes one thing."""
     names = {str: "string", int: "integer", float: "number", bool: boolean}
 
@@ -288,9 +300,20 @@ def falls_into_the_depth(text):
 
 
 def validate(
-    args_schema, args, missing=True, extra=True, subclass=False, only_exact=False, whole_floats=False, enum=True, items=True,
-    null=True, first=False, unnamed=False, coerce=False,
-):  # fmt: skip
+    args_schema,
+    args,
+    missing=True,
+    extra=True,
+    subclass=False,
+    only_exact=False,
+    whole_floats=False,
+    enum=True,
+    items=True,
+    null=True,
+    first=False,
+    unnamed=False,
+    coerce=False,
+):
     """List faults; each misconception changes one thing."""
     kinds = {
         "string": (str,),
@@ -382,9 +405,19 @@ def names_no_argument(schema, args):
 
 
 def run_call(
-    tools, call, limit, caught=Exception, cut_errors=True, mark=True, early=0, named=True, listed=True, checked=True, text=str,
+    tools,
+    call,
+    limit,
+    caught=Exception,
+    cut_errors=True,
+    mark=True,
+    early=0,
+    named=True,
+    listed=True,
+    checked=True,
+    text=str,
     kind=True,
-):  # fmt: skip
+):
     """Run a call; each misconception changes one thing."""
     name, ok = call["name"], False
     if name not in tools:
@@ -475,15 +508,29 @@ def shows_the_repr(tools, call, limit=2000):
 # -- safe_eval -----------------------------------------------------------------------------------------------------
 
 OPERATIONS = {
-    ast.Add: operator.add, ast.Sub: operator.sub, ast.Mult: operator.mul, ast.Div: operator.truediv,
-    ast.FloorDiv: operator.floordiv, ast.Mod: operator.mod, ast.Pow: operator.pow,
-}  # fmt: skip
+    ast.Add: operator.add,
+    ast.Sub: operator.sub,
+    ast.Mult: operator.mul,
+    ast.Div: operator.truediv,
+    ast.FloorDiv: operator.floordiv,
+    ast.Mod: operator.mod,
+    ast.Pow: operator.pow,
+}
 
 
 def calculate(
-    expr, operations=OPERATIONS, booleans=False, floats=False, base=10**6, exponent=100, length=200, zero=math.nan, number=float,
-    complex_ok=False, signed=True,
-):  # fmt: skip
+    expr,
+    operations=OPERATIONS,
+    booleans=False,
+    floats=False,
+    base=10**6,
+    exponent=100,
+    length=200,
+    zero=math.nan,
+    number=float,
+    complex_ok=False,
+    signed=True,
+):
     """Compute an expression; each misconception changes one thing."""
 
     def value(node):
@@ -625,10 +672,31 @@ def gives_an_int(expr):
 
 
 def loop(
-    chat, tools, task, max_steps, budget, role="tool", observe=True, extra=0, after=False, repair="tool", check=True, counted="all",
-    first_only=False, limit=3, in_a_row=False, ordered_key=True, malformed_counts=True, obey=False, window=None, skip_last=False,
-    by_name=False, early=True, mixed=False, answer_last=False,
-):  # fmt: skip
+    chat,
+    tools,
+    task,
+    max_steps,
+    budget,
+    role="tool",
+    observe=True,
+    extra=0,
+    after=False,
+    repair="tool",
+    check=True,
+    counted="all",
+    first_only=False,
+    limit=3,
+    in_a_row=False,
+    ordered_key=True,
+    malformed_counts=True,
+    obey=False,
+    window=None,
+    skip_last=False,
+    by_name=False,
+    early=True,
+    mixed=False,
+    answer_last=False,
+):
     """Run an agent; each misconception changes one thing."""
     system = "\n".join(["tools:", *(json.dumps(schema) for schema, _ in tools.values()), RULE])
     messages = [{"role": "system", "content": system}, {"role": "user", "content": task}]
@@ -1046,8 +1114,18 @@ def sorts_the_levels(tasks, deps):
     return [dict(sorted(level.items())) for level in reference.plan_dag(tasks, deps)]
 
 
-def run(executor, plan, retries, spoil="needs", attempts=None, everything=False, none_fails=False, upward=False,
-        stop=False, counts=True):  # fmt: skip
+def run(
+    executor,
+    plan,
+    retries,
+    spoil="needs",
+    attempts=None,
+    everything=False,
+    none_fails=False,
+    upward=False,
+    stop=False,
+    counts=True,
+):
     """Run a plan; each misconception changes one thing."""
     outcome, stopped = {}, False
     for level in plan:

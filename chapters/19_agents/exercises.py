@@ -183,8 +183,8 @@ def safe_eval(expr: str) -> float:
 
     Raises:
         ValueError: any other content or syntax, an empty or too long text, a power whose base exceeds MAX_BASE or
-            whose exponent exceeds MAX_EXPONENT in absolute value (exactly these are allowed), a result or step that is
-            complex or too large for a float.
+            whose exponent exceeds MAX_EXPONENT in absolute value (exactly these are allowed), a result that is complex,
+            infinite or too large for a float (OverflowError).
 
     Example:
         >>> safe_eval("2 + 3 * 4"), safe_eval("-2 ** 2"), safe_eval("1 / (3 - 3)")

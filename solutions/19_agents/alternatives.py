@@ -248,6 +248,8 @@ def calculate_by_descent(expr):
         result = total()
         if tokens != [None] or isinstance(result, complex):
             raise ValueError("something is left over")
+        if abs(result) == math.inf:
+            raise OverflowError
         return float(result)
     except ZeroDivisionError:
         return float("nan")

@@ -270,8 +270,8 @@ def safe_eval(expr: str) -> float:
 
     Raises:
         ValueError: any other content or syntax, an empty or too long text, a power whose base exceeds MAX_BASE or
-            whose exponent exceeds MAX_EXPONENT in absolute value (exactly these are allowed), a result or step that is
-            complex or too large for a float.
+            whose exponent exceeds MAX_EXPONENT in absolute value (exactly these are allowed), a result that is complex,
+            infinite or too large for a float (OverflowError).
 
     Example:
         >>> safe_eval("2 + 3 * 4"), safe_eval("-2 ** 2"), safe_eval("1 / (3 - 3)")
@@ -304,11 +304,14 @@ def safe_eval(expr: str) -> float:
     if len(expr) > MAX_LENGTH:
         raise ValueError("the expression is too long")
     try:
-        return float(value(ast.parse(expr.strip(), mode="eval").body))
+        result = float(value(ast.parse(expr.strip(), mode="eval").body))
     except ZeroDivisionError:
         return math.nan
     except (SyntaxError, OverflowError, TypeError) as error:
         raise ValueError(f"not an expression that can be computed: {error}") from None
+    if math.isinf(result):
+        raise ValueError("the result is infinite")
+    return result
     ### END SOLUTION
 
 

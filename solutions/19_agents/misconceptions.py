@@ -530,6 +530,7 @@ def calculate(
     number=float,
     complex_ok=False,
     signed=True,
+    infinite=False,
 ):
     """Compute an expression; each misconception changes one thing."""
 
@@ -552,6 +553,8 @@ def calculate(
         raise ValueError("too long")
     try:
         result = value(ast.parse(expr.strip(), mode="eval").body)
+        if not infinite and isinstance(result, float) and math.isinf(result):
+            raise ValueError("infinite")
         return number(abs(result) if complex_ok and isinstance(result, complex) else result)
     except ZeroDivisionError:
         if zero is None:
@@ -651,6 +654,11 @@ def raises_at_zero(expr):
 @misconception("safe_eval", "The division by zero gives infinity; it must give nan.")
 def gives_infinity(expr):
     return calculate(expr, zero=math.inf)
+
+
+@misconception("safe_eval", "A result that has overflowed comes out as infinity; refuse it.")
+def lets_infinity_out(expr):
+    return calculate(expr, infinite=True)
 
 
 @misconception("safe_eval", "The length of the text is never checked; refuse more than MAX_LENGTH characters.")

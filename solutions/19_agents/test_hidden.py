@@ -696,8 +696,16 @@ def test_calculator_division_by_zero_is_nan(exercises, expr):
 
 @exercise("safe_eval")
 def test_calculator_refuses_what_is_no_float(exercises):
-    """Complex and too large results raise ValueError."""
-    for expr in ("(-8) ** 0.5", "(-1) ** 0.5 * 2", "1000000.0 ** 100", "1000000 ** 100"):
+    """What is complex, infinite, too large or no number raises ValueError."""
+    for expr in (
+        "3 > 2.5",
+        "1e308 * 10",
+        "-1e200 * 1e200",
+        "(-8) ** 0.5",
+        "(-1) ** 0.5 * 2",
+        "1000000.0 ** 100",
+        "1000000 ** 100",
+    ):
         with pytest.raises(ValueError):
             exercises.safe_eval(expr)
 

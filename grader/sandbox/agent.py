@@ -127,7 +127,7 @@ class Agent:
     def _on_run(self, name: str, source: str, args: Any, kwargs: Any) -> Any:
         if source not in self._drivers:
             namespace: dict[str, Any] = {}
-            exec(compile(source, "<driver>", "exec"), namespace)
+            exec(compile(source, "<driver>", "exec", dont_inherit=True), namespace)
             self._drivers[source] = namespace[name]
         with self._printed:
             return self._drivers[source](self.module, *args, **kwargs)
@@ -354,7 +354,8 @@ def decode_source(source: bytes) -> str:
 
 def _compiled(text: str, file: str) -> types.CodeType:
     try:
-        return compile(text, file, "exec")
+        # this file's own __future__ imports are not the student's
+        return compile(text, file, "exec", dont_inherit=True)
     except (MemoryError, RecursionError):  # the compiler's own stack is full; which of the two depends on the version
         raise SyntaxError("an expression is nested too deeply for Python to read; make it simpler") from None
 

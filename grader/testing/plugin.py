@@ -111,7 +111,7 @@ def load_student_module(file: Path) -> types.ModuleType:
             text = notebook_source(file.read_bytes())
             # so that tracebacks and the debugger show the code and not the notebook's JSON
             linecache.cache[str(file)] = (len(text), None, text.splitlines(keepends=True), str(file))
-            exec(compile(text, str(file), "exec"), module.__dict__)
+            exec(compile(text, str(file), "exec", dont_inherit=True), module.__dict__)
         else:
             spec = importlib.util.spec_from_file_location(name, file)
             assert spec is not None and spec.loader is not None

@@ -63,6 +63,8 @@ class Bag:
     def apply(self, f): return f(self)
 def huge(): return [0] * 2_000_000
 NAME = "a constant"
+def annotated(x: int) -> list[int]: return x
+def annotations(): return {name: str(kind) for name, kind in annotated.__annotations__.items()}
 """
 
 
@@ -237,6 +239,10 @@ def count_items(module: types.ModuleType, n: int) -> Any:
 
 def test_a_driver_runs_beside_the_student(student: Proxy) -> None:
     assert student.run(count_items, 3) == {0: 1, 1: 1, 2: 1}
+
+
+def test_annotations_are_what_the_student_wrote(student: Proxy) -> None:
+    assert student.annotations() == {"x": "<class 'int'>", "return": "list[int]"}
 
 
 def test_a_constant_is_read_by_value(student: Proxy) -> None:

@@ -1,8 +1,8 @@
 # %% [markdown]
 # # Chapter 16: Alignment
 #
-# Eight exercises. Comparisons become a reward; a reward, with a leash, becomes a better policy; then the leash is let go,
-# and you watch the policy get worse while its score goes up. After that come the same without a reward model, and
+# Eight exercises. Comparisons become a reward; a reward, with a leash, becomes a better policy; then the leash is let
+# go, and you watch the policy get worse while its score goes up. After that come the same without a reward model, and
 # the same with a model as the judge. The teaching is in the notes (`README.md`); here stand only the promises.
 #
 # Two conventions hold everywhere. `logp` is the log-probability of the tokens that were actually chosen. In a boolean

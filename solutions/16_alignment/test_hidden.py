@@ -1059,8 +1059,8 @@ def test_ties_count_one_half(exercises, first, second, expected):
 )
 def test_last_mark_is_the_verdict(exercises, noise):
     """Only the last mark in double brackets counts."""
-    chat = judge(lambda place: noise.format("[[A]]" if place == "a" else "[[C]]"))
-    exact(exercises.ai_preference(chat, QUESTION, A, B, RULE), ("a", 0.75), f"replies {noise!r}, with A, then C")
+    chat = judge(lambda place: "A thought: [[{}]]. No: [[{}]]".format(*("BA" if place == "a" else "AB")))
+    exact(exercises.ai_preference(chat, QUESTION, A, B, RULE), ("a", 1.0), "a judge that changes its mind")
     for winner, expected in (("a", ("a", 1.0)), ("b", ("b", 0.0))):
         chat = judge(lambda place, winner=winner: noise.format("[[A]]" if place == winner else "[[B]]"))
         exact(exercises.ai_preference(chat, QUESTION, A, B, RULE), expected, f"replies {noise!r}, won by {winner}")

@@ -19,7 +19,8 @@ CHAPTER_FILES = ("README.md", "chapter.toml", "explore.js", "quiz.toml", "test_e
 """What a chapter's folder gives beside the stub and the notebook, which are made afresh from the source."""
 ROOT_FILES = (
     *(".gitattributes", ".gitignore", "LICENSE", "constraints.txt", "pyproject.toml", ".github/AGENTS.md"),
-    *(".devcontainer/devcontainer.json", ".github/workflows/progress.yml", ".github/workflows/solutions.yml"),
+    *(".devcontainer/devcontainer.json", ".github/workflows/comment.yml"),
+    *(".github/workflows/progress.yml", ".github/workflows/solutions.yml"),
 )
 DOORS = ("__main__.py", "cli/student.py", "student/*.py", "testing/*.py")
 """Where a student or a public test comes in: of the machine they get these and all that these import, and no more."""

@@ -121,9 +121,7 @@ def installed(place: Path) -> Path:
     index = subprocess.run(
         [sys.executable, "-m", "pip", "config", "get", "global.index-url"], capture_output=True, text=True
     ).stdout.strip()
-    done = run_step(
-        step, place / "clone", place / "venv" / "bin", place / "github", TORCH_INDEX=index or step["env"]["TORCH_INDEX"]
-    )
+    done = run_step(step, place / "clone", place / "venv" / "bin", place / "github", TORCH_INDEX=index)
     assert done.returncode == 0, done.stderr
     return place
 

@@ -74,7 +74,7 @@ def few_shot_prompt(
         `INPUT text`, a line break, and `OUTPUT word`; the query's block is the same but ends right after OUTPUT.
 
     Raises:
-        KeyError: if a shot that is kept has a label without a word.
+        KeyError: if a shot that is kept has a label without a word; one that would be dropped may raise or not.
         ValueError: if even the prompt without shots has too many tokens.
 
     Example:
@@ -134,7 +134,8 @@ def zero_shot_classify(
     Notes:
         The score of a label is s, the sum over all of its tokens of log p(label | prompt); with "byte" s divided by the
         number of bytes of the label in UTF-8; with "pmi" s minus the same sum for the empty prompt "". Scores may be
-        as low as -1000. Model calls are expensive: at most one for each label, with "pmi" at most two.
+        as low as -1000; compute in float64 throughout (torch.tensor of a list is float32, and has rounded already).
+        Model calls are expensive: at most one for each label, with "pmi" at most two.
     """
     ### BEGIN SOLUTION
     if normalize not in ("none", "byte", "pmi") or len(labels) == 0:

@@ -123,8 +123,7 @@ def zero_shot_classify(
     Notes:
         The score of a label is s, the sum over all of its tokens of log p(label | prompt); with "byte" s divided by the
         number of bytes of the label in UTF-8; with "pmi" s minus the same sum for the empty prompt "". Scores may be
-        as low as -1000; compute in float64 throughout (torch.tensor of a list is float32, and has rounded already).
-        Model calls are expensive: at most one for each label, with "pmi" at most two.
+        -1000; stay in float64 (torch.tensor of a list is float32). At most one call for a label, with "pmi" two.
     """
     raise NotImplementedError("zero_shot_classify")
 

@@ -9,13 +9,13 @@ from __future__ import annotations
 
 import ast
 import json
-import subprocess
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
 
 from grader.authoring.build import make
+from grader.authoring.git import git
 from grader.authoring.source import BEGIN, END
 from grader.course import Chapter
 from grader.testing.misconceptions import load_misconceptions
@@ -59,7 +59,7 @@ def leaks_in(files: Mapping[str, bytes], secrets: Secrets) -> list[str]:
 
 def leaks_in_history(repository: Path, secrets: Secrets) -> list[str]:
     """Give one sentence for each leak in any object of a git repository, reachable or not."""
-    names = _git(repository, "log", "--all", "--format=", "--name-only", "-z").decode(errors="replace").split("\0")
+    names = git(repository, "log", "--all", "--format=", "--name-only", "-z").decode(errors="replace").split("\0")
     leaks = [leak for name in sorted(set(names)) for leak in _leaks_in_name(name.strip())]
     for identity, data in _blobs(repository):
         leaks += _leaks_in_file(f"object {identity[:12]}", data, secrets)
@@ -104,19 +104,15 @@ def _notebook(text: str) -> list[dict[str, Any]] | None:
 
 
 def _blobs(repository: Path) -> Iterator[tuple[str, bytes]]:
-    listing = _git(repository, "cat-file", "--batch-all-objects", "--batch-check").decode().splitlines()
+    listing = git(repository, "cat-file", "--batch-all-objects", "--batch-check").decode().splitlines()
     blobs = [line.split()[0] for line in listing if line.split()[1] == "blob" and int(line.split()[2]) <= LARGEST]
-    stream = _git(repository, "cat-file", "--batch", stdin="\n".join(blobs).encode())
+    stream = git(repository, "cat-file", "--batch", stdin="\n".join(blobs).encode())
     at = 0
     for identity in blobs:
         end = stream.index(b"\n", at)
         size = int(stream[at:end].split()[2])
         yield identity, stream[end + 1 : end + 1 + size]
         at = end + 1 + size + 1
-
-
-def _git(repository: Path, *arguments: str, stdin: bytes = b"") -> bytes:
-    return subprocess.run(["git", *arguments], cwd=repository, input=stdin, capture_output=True, check=True).stdout
 
 
 # -- what is secret ------------------------------------------------------------------------------------------------

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import ast
-import os
-import subprocess
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from grader.authoring.build import make
+from grader.authoring.git import git
 from grader.authoring.leaks import Secrets, leaks_in, leaks_in_history
 from grader.authoring.readme import with_table
 from grader.course import Chapter, Course, CourseError, load_course
@@ -25,7 +24,6 @@ ROOT_FILES = (
 DOORS = ("__main__.py", "cli/student.py", "student/*.py", "testing/*.py")
 """Where a student or a public test comes in: of the machine they get these and all that these import, and no more."""
 STUDENT_FILES = Path(__file__).parent / "student_files"
-IDENTITY = {"GIT_AUTHOR_NAME": "LLM from Stubs", "GIT_AUTHOR_EMAIL": "course@localhost"}
 
 
 @dataclass(frozen=True)
@@ -181,18 +179,4 @@ def _commit(dest: Path, course: Course) -> str:
 
 
 def _git(dest: Path, *arguments: str) -> str:
-    environ = {key: value for key, value in os.environ.items() if not key.startswith("GIT_")}  # as set inside a hook
-    committer = {key.replace("AUTHOR", "COMMITTER"): value for key, value in IDENTITY.items()}
-    command = ["git", "-c", "core.autocrlf=false", *arguments]
-    try:
-        done = subprocess.run(
-            command, cwd=dest, env={**environ, **IDENTITY, **committer}, capture_output=True, check=True
-        )
-    except FileNotFoundError:
-        raise CourseError("git is missing; install it, the release is a git repository.") from None
-    except subprocess.CalledProcessError as error:
-        words = error.stderr.decode(errors="replace").strip().splitlines()
-        raise CourseError(
-            f"git {arguments[0]} failed in {dest}: {words[-1] if words else 'it said nothing'}."
-        ) from None
-    return done.stdout.decode(errors="replace")
+    return git(dest, *arguments).decode(errors="replace")

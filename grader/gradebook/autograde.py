@@ -76,7 +76,8 @@ def _guard() -> None:
         try:
             if not stat.S_ISREG(file.lstat().st_mode):
                 raise ValueError("no plain file")
-            text = file.read_bytes()[: LONGEST_TIMESTAMP + 1].decode("ascii").strip()
+            with file.open("rb") as opened:
+                text = opened.read(LONGEST_TIMESTAMP + 1).decode("ascii").strip()
             return parse_utc(text) if text else None
         except FileNotFoundError:
             return None

@@ -23,7 +23,7 @@ class Seat:
     def __init__(self, place: int, warm_pid: int) -> None:
         self._processors = sorted(os.sched_getaffinity(0)) if sys.platform == "linux" else []
         self._place, self._warm_pid = place, warm_pid
-        self._wall, self._cpu = time.monotonic(), time.process_time()
+        self.begin()
         self._sit()
 
     def begin(self) -> None:

@@ -71,7 +71,6 @@ class Charge:
 class Report:
     """What a controller says: that it is ready, that it cannot be, or what became of a job."""
 
-    job: int = -1
     outcome: dict[str, Any] | None = None
     problem: str = ""
     is_last: bool = False
@@ -135,7 +134,7 @@ def _serve(connection: Connection, examiner: Examiner, charge: Charge, zygote: Z
             outcome = failed(job, chapter, Verdict.INFRA, f"the grader failed: {type(error).__name__}", settings)
         seat.end(outcome.cpu_seconds)
         is_last = done == charge.submissions or zygote.is_gone()
-        _send(connection, Report(job.number, to_json(outcome), is_last=is_last))
+        _send(connection, Report(to_json(outcome), is_last=is_last))
         if is_last:
             return
 

@@ -7,6 +7,8 @@ from dataclasses import dataclass
 
 from grader.course import Chapter
 from grader.report.markdown import code, fence_lines, prose
+from grader.student.paper import SIGNS
+from grader.student.showing import number
 from grader.student.standing import Standing
 from grader.verdict import State
 
@@ -18,7 +20,6 @@ MARKER = "<!-- course-progress -->"
 """By which the comment of an earlier run is found again."""
 BLOCKS = " ▏▎▍▌▋▊▉█"
 BAR_WIDTH = 10
-SIGNS = {State.RIGHT: "●", State.WRONG: "✗", State.WAITS: "◌", State.TODO: "○"}
 
 
 @dataclass(frozen=True)
@@ -79,7 +80,7 @@ def bar(share: float) -> str:
 
 def _line(row: Row) -> str:
     wrong = [s.exercise.name for s in row.standings if s.state is State.WRONG]
-    points = f"{_number(row.earned)}/{_number(row.chapter.points)}"
+    points = f"{number(row.earned)}/{number(row.chapter.points)}"
     words = f"{bar(row.earned / row.chapter.points)}{' wrong: ' + ', '.join(wrong) if wrong else ''}".strip()
     return (
         f"| {row.chapter.number} {prose(row.chapter.title)} | {row.done}/{len(row.standings)} | {points} | {words} |\n"
@@ -97,7 +98,3 @@ def _details(row: Row) -> str:
             parts.append(f"\n{code(lesson['place'])} · `grader hint {standing.exercise.name}`\n")
     parts.append("\n</details>\n")
     return "".join(parts)
-
-
-def _number(value: float) -> str:
-    return f"{value:.2f}".rstrip("0").rstrip(".")

@@ -16,6 +16,7 @@ from typing import Any
 from grader.course import Course, CourseError
 from grader.grading.result import SCHEMA
 from grader.report.safe import clean, defuse
+from grader.report.words import number
 
 Student = Mapping[str, Any]
 
@@ -57,7 +58,7 @@ def canvas(students: Sequence[Student], course: Course) -> str:
     chapters = _chapters(students, course)
     rows = [
         [*CANVAS_COLUMNS, *(_title(course, name) for name in chapters)],
-        [CANVAS_POINTS, "", "", "", "", *(_number(points) for points in chapters.values())],
+        [CANVAS_POINTS, "", "", "", "", *(number(points) for points in chapters.values())],
     ]
     for student in students:
         name = student["student"]
@@ -85,7 +86,7 @@ def _title(course: Course, name: str) -> str:
 
 def _scores(student: Student, chapters: Mapping[str, float]) -> list[str]:
     own = {chapter["chapter"]: chapter["score"] for chapter in student["chapters"]}
-    return ["" if own.get(name) is None else _number(own[name]) for name in chapters]
+    return ["" if own.get(name) is None else number(own[name]) for name in chapters]
 
 
 def _csv(rows: Sequence[Sequence[str]]) -> str:
@@ -144,7 +145,3 @@ def _words(exercise: Mapping[str, Any]) -> str:
     lines = [exercise["diagnosis"], exercise["note"]]
     lines += [f"does not hold yet: {test['title']}" for test in exercise["tests"] if test["verdict"] != "passed"]
     return "\n".join(dict.fromkeys(clean(line) for line in lines if line))
-
-
-def _number(value: float) -> str:
-    return f"{value:.2f}".rstrip("0").rstrip(".")

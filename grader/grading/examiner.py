@@ -17,6 +17,7 @@ from grader.course import Chapter, CourseError, Exercise
 from grader.grading.diagnose import same_conversation
 from grader.grading.result import ExerciseOutcome, TestOutcome
 from grader.sandbox.agent import Agent
+from grader.sandbox.programs import run_beside
 from grader.sandbox.proxy import Link, LocalTransport, Proxy, Trace
 from grader.testing.misconceptions import Misconception, load_misconceptions, mistaken_module
 from grader.testing.plugin import JUDGEMENT, PROVIDER, begin_test, run_pytest
@@ -88,6 +89,8 @@ class Examiner:
         self._known: dict[tuple[str, str], Run] = {}
         self._benches: dict[tuple[str, str], LocalBench] = {}
         self.problem: str = ""
+        self.execute: Callable[[str, float], dict[str, Any]] = run_beside
+        """How tests run a program that nobody trusts; whoever grades in the sandbox puts the sandbox's way here."""
 
     # -- what `work` asks ------------------------------------------------------------------------------------------
 

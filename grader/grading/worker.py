@@ -21,7 +21,7 @@ from grader.sandbox.agent import notebook_source
 from grader.sandbox.policy import Plan
 from grader.sandbox.policy.process import address_space
 from grader.sandbox.proxy import Link, SandboxEnd, StudentError
-from grader.sandbox.session import Limits, SandboxBroken, Supervisor, Warm, Zygote
+from grader.sandbox.session import Limits, SandboxBroken, Supervisor, Warm, Zygote, execute
 
 if sys.platform != "win32":
     import resource
@@ -118,6 +118,7 @@ def _send(connection: Connection, report: Report) -> None:
 def _serve(connection: Connection, examiner: Examiner, charge: Charge, zygote: Zygote, course: Course) -> None:
     settings = charge.settings
     _send(connection, Report())
+    examiner.execute = partial(execute, zygote)
     seat = Seat(charge.slot, zygote.pid)
     for done in range(1, charge.submissions + 1):
         try:

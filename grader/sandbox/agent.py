@@ -24,6 +24,7 @@ import numpy as np
 import torch
 
 from grader.sandbox import wire
+from grader.sandbox.programs import run_here
 
 Frame = bytes | bytearray | memoryview
 CallBack = Callable[[Frame], Frame]
@@ -131,6 +132,9 @@ class Agent:
             self._drivers[source] = namespace[name]
         with self._printed:
             return self._drivers[source](self.module, *args, **kwargs)
+
+    def _on_program(self, program: str) -> dict[str, Any]:
+        return run_here(program)
 
     def _subject(self, target: Any) -> Any:
         return self.module if target is None else target

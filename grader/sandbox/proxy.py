@@ -61,9 +61,9 @@ class StudentError:
 class SandboxEnd(BaseException):
     """The student's process is over, or its reply cannot be used. A BaseException, so that no test swallows it."""
 
-    def __init__(self, verdict: Verdict, sentence: str) -> None:
+    def __init__(self, verdict: Verdict, sentence: str, exit_code: int | None = None) -> None:
         super().__init__(sentence)
-        self.verdict, self.sentence = verdict, sentence
+        self.verdict, self.sentence, self.exit_code = verdict, sentence, exit_code
 
 
 class Transport(Protocol):

@@ -23,7 +23,8 @@ from typing import Any
 from grader.sandbox import wire
 from grader.sandbox.agent import FIRST_READ, CallBack, Frame
 from grader.sandbox.policy import Plan
-from grader.sandbox.proxy import SandboxEnd
+from grader.sandbox.programs import ended
+from grader.sandbox.proxy import Link, SandboxEnd
 from grader.verdict import Verdict
 
 TICK = 0.05
@@ -33,6 +34,11 @@ IDLE_LIMIT = 3.0
 WALL_FACTOR = 30
 """Wall limit over CPU limit: a last resort, far beyond what a loaded machine needs."""
 START_LIMIT = 120.0
+BESIDE = 250
+"""Between the slot of a submission and that of a program which runs at the same time: two that run at once differ."""
+MOST_SECONDS = 10.0
+PROGRAM_MEMORY = 256 << 20
+"""Seconds of CPU at most, and bytes, that a program may take which an exercise executes."""
 _CREDENTIALS = struct.Struct("3i")
 
 
@@ -71,12 +77,13 @@ class Zygote:
         """Its process id."""
         return self._warm.pid
 
-    def supervisor(self) -> Supervisor:
-        """Start the supervisor of one submission. Raises SandboxBroken."""
+    def supervisor(self, beside: bool = False) -> Supervisor:
+        """Start the supervisor of one submission, or of a program that runs `beside` one. Raises SandboxBroken."""
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         scratch = tempfile.mkdtemp(dir=self._scratch.name)
         os.chmod(scratch, 0o700)
         plan = {**asdict(self._plan), "layers": sorted(self._plan.layers), "scratch": scratch}
+        plan["slot"] += BESIDE if beside else 0
         with theirs:
             _ask(self._warm.control, json.dumps(plan).encode(), [theirs.fileno()], b"ok")
         _expect(ours, b"ready")
@@ -336,5 +343,32 @@ class Child:
         if code < 0 and -code != signal.SIGKILL:
             known = -code in signal.valid_signals() and -code < signal.SIGRTMIN
             name = signal.Signals(-code).name if known else f"signal {-code}"
-            raise SandboxEnd(Verdict.CRASHED, f"its process crashed ({name})")
-        raise SandboxEnd(Verdict.CRASHED, "its process ended before it answered")
+            raise SandboxEnd(Verdict.CRASHED, f"its process crashed ({name})", code)
+        raise SandboxEnd(Verdict.CRASHED, "its process ended before it answered", code)
+
+
+def execute(zygote: Zygote, program: str, timeout: float) -> dict[str, Any]:
+    """Run a program that nobody trusts in a supervisor and a child of its own.
+
+    `timeout` counts its seconds of CPU; whoever asks is not trusted either, so it has an upper end.
+    Raises SandboxEnd if the machine itself failed.
+    """
+    timeout = timeout if 0 < timeout < MOST_SECONDS else MOST_SECONDS
+    try:
+        supervisor = zygote.supervisor(beside=True)
+    except SandboxBroken as error:
+        raise SandboxEnd(Verdict.INFRA, str(error)) from None
+    try:
+        child = supervisor.child(Limits(timeout + 1, PROGRAM_MEMORY))
+        child.start_budget(timeout)
+        value: dict[str, Any] = Link(child).request("program", program)
+        child.end()
+        return value
+    except SandboxBroken as error:
+        raise SandboxEnd(Verdict.INFRA, str(error)) from None
+    except SandboxEnd as end:
+        if end.verdict is Verdict.INFRA:
+            raise
+        return ended(end.verdict, end.exit_code)
+    finally:
+        supervisor.close()

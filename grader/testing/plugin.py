@@ -12,7 +12,7 @@ import os
 import sys
 import traceback
 import types
-from collections.abc import Collection, Generator, Iterator
+from collections.abc import Callable, Collection, Generator, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -22,6 +22,7 @@ import torch
 
 from grader.course import Chapter, CourseError
 from grader.sandbox.agent import Agent, notebook_source
+from grader.sandbox.programs import run_beside
 from grader.sandbox.proxy import Link, LocalTransport, Proxy, SandboxEnd, Trace
 from grader.testing.lesson import Lesson, teach
 from grader.testing.rng import Rng, seed_of
@@ -37,6 +38,8 @@ class Provider(Protocol):
     secret: str
 
     def proxy(self, item: pytest.Item) -> Proxy: ...
+
+    def execute(self, program: str, timeout: float) -> dict[str, Any]: ...
 
 
 PROVIDER = pytest.StashKey[Provider]()
@@ -61,6 +64,10 @@ class DeskProvider:
         begin_test(link, item, chapter, self.secret)
         link.trace = Trace()  # from which a failure's lesson is drawn
         return Proxy(link)
+
+    def execute(self, program: str, timeout: float) -> dict[str, Any]:
+        """Run a program in a process of its own."""
+        return run_beside(program, timeout)
 
     def file(self, item: pytest.Item) -> Path:
         """Give the student's file that a test is about."""
@@ -203,6 +210,13 @@ def exercises(request: pytest.FixtureRequest) -> Proxy:
         return request.config.stash[PROVIDER].proxy(request.node)
     except SandboxEnd as end:  # pytest keeps its books on fixtures for an Exception alone
         raise EndedInSetup(end) from None
+
+
+@pytest.fixture
+def execute(request: pytest.FixtureRequest) -> Callable[[str, float], dict[str, Any]]:
+    """Run a program that nobody trusts: `execute(program, timeout)` gives exit_code, stdout, stderr and timed_out."""
+    provider = request.config.stash[PROVIDER]
+    return lambda program, timeout: provider.execute(str(program), float(timeout))
 
 
 @pytest.fixture

@@ -1,0 +1,74 @@
+"""A whole program that nobody trusts: run it, and tell what it printed and how it ended.
+
+Exercises that judge generated programs are given `execute(program, timeout)`. When graded it runs each program in a
+child of its own, behind the same layers as a student's code; at the desk in a process of its own.
+"""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import traceback
+from contextlib import redirect_stderr, redirect_stdout
+from io import TextIOBase
+from typing import Any
+
+from grader.verdict import Verdict
+
+SHOWN = 10_000
+"""Characters kept of what a program prints; the rest is dropped."""
+
+
+class Beginning(TextIOBase):
+    """A stream that keeps its first characters, however much is written."""
+
+    def __init__(self) -> None:
+        self.text = ""
+
+    def writable(self) -> bool:
+        return True
+
+    def write(self, text: str) -> int:
+        self.text += text[: SHOWN - len(self.text)]
+        return len(text)
+
+
+def outcome(exit_code: int | None, stdout: str = "", stderr: str = "", timed_out: bool = False) -> dict[str, Any]:
+    """Give what `execute` returns; `exit_code` is None for a program that did not end by itself."""
+    return {"exit_code": exit_code, "stdout": stdout[:SHOWN], "stderr": stderr[:SHOWN], "timed_out": timed_out}
+
+
+def run_here(program: str) -> dict[str, Any]:
+    """Run a program in this process, which is given up afterwards."""
+    out, err = Beginning(), Beginning()
+    with redirect_stdout(out), redirect_stderr(err):
+        exit_code = _exit_code(program)
+    return outcome(exit_code, out.text, err.text)
+
+
+def _exit_code(program: str) -> int:
+    try:
+        exec(compile(program, "<program>", "exec", dont_inherit=True), {"__name__": "__main__"})
+    except SystemExit as end:
+        return end.code if isinstance(end.code, int) else int(end.code is not None)
+    except BaseException:
+        traceback.print_exc()
+        return 1
+    return 0
+
+
+def run_beside(program: str, timeout: float) -> dict[str, Any]:
+    """Run a program in a process of its own for at most `timeout` seconds; it is free there, as at any desk."""
+    try:
+        done = subprocess.run(
+            [sys.executable, "-I", "-c", program], capture_output=True, stdin=subprocess.DEVNULL, timeout=timeout
+        )
+    except subprocess.TimeoutExpired:
+        return outcome(None, timed_out=True)
+    out, err = (stream.decode(errors="replace").replace("\r\n", "\n") for stream in (done.stdout, done.stderr))
+    return outcome(done.returncode, out, err)
+
+
+def ended(verdict: Verdict, exit_code: int | None) -> dict[str, Any]:
+    """Give the outcome of a program whose process was over before it could answer."""
+    return outcome(None if verdict is Verdict.TIMEOUT else exit_code, timed_out=verdict is Verdict.TIMEOUT)

@@ -41,8 +41,8 @@ SIZES = ("small", "large")
 COLOURS = ("red", "green", "blue", "yellow")
 SHAPES = ("circle", "square", "triangle", "cross")
 PLACES = ("top left", "top right", "bottom left", "bottom right", "centre")
-WORDS = ("<pad>", "a", "an", "the", "at", "in", "of", "picture", "top", "bottom", "left", "right", "centre")
-WORDS += (*SIZES, *COLOURS, *SHAPES)
+LITTLE = ("a", "an", "the", "at", "in", "of", "picture", "top", "bottom", "left", "right", "centre")
+WORDS = ("<pad>", *LITTLE, *SIZES, *COLOURS, *SHAPES)
 """Every word of a caption or a prompt; its place is its id."""
 
 DIRECTIONS = ("right", "down", "left", "up")
@@ -124,7 +124,7 @@ def scenes(seed: int, n: int, without: Sequence[tuple[str, str]] = ()) -> tuple[
 
 
 def tokens(texts: Sequence[str], length: int = 12) -> np.ndarray:
-    """Turn texts into ids of WORDS, (len(texts), length) int64, with 0 behind the last word; an unknown word is an error."""
+    """Turn texts into ids of WORDS, (len(texts), length) int64, with 0 behind the last; an unknown word is an error."""
     ids = np.zeros((len(texts), length), dtype=np.int64)
     for row, text in enumerate(texts):
         words = text.split()

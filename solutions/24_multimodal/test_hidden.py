@@ -12,7 +12,7 @@ from torch.nn import functional as F
 from grader.testing import close, counting, dataset, driver, exact, exercise, holds, numerical_gradient, pure
 
 DOUBLE = torch.float64
-FLOOR = {"digits": 0.90, "trained loss": 0.75, "zero-shot": 0.75, "never shown": 0.40}
+FLOOR = {"digits": 0.90, "trained loss": 0.60, "zero-shot": 0.70, "never shown": 0.40}
 
 
 def unit(x):
@@ -273,7 +273,7 @@ def test_clip_loss_stops_at_a_scale_of_100(exercises, rng):
     img = rng.normal(5, 4)
     txt = img + 0.3 * rng.normal(5, 4)
     txt[1] = -img[2]  # one pair is far apart, so the loss is far from zero at any scale
-    for log_scale in (math.log(80), math.log(99.5), math.log(101), math.log(400), 20.0):
+    for log_scale in (150.0, math.log(400), math.log(101), math.log(99.5), math.log(80)):
         expected = clip_by_hand(img, txt, log_scale)
         close(exercises.clip_loss(img, txt, scalar(log_scale)), expected, f"clip_loss, scale e^{log_scale:.3f}")
 
@@ -360,7 +360,7 @@ def scenes():
     queries = torch.from_numpy(shapes.tokens(prompts))
     pictures = [torch.from_numpy(x).float() for x in (images, unseen)]
     return SimpleNamespace(
-        job=(pictures[0], ids, len(shapes.WORDS), queries, pictures[1], 300),
+        job=(pictures[0], ids, len(shapes.WORDS), queries, pictures[1]),
         names=names,
         templates=templates,
         prompts=prompts,
@@ -373,7 +373,7 @@ def scenes():
 def test_clip_loss_brings_pictures_and_captions_together(exercises):
     """Trained with it, two small towers name what a picture shows."""
     s = scenes()
-    texts, pictures = exercises.run(train_towers, *s.job)
+    texts, pictures = exercises.run(train_towers, *s.job, 120)
     directions = unit(unit(texts).unflatten(0, (len(s.names), -1)).mean(1))
     share = (((pictures @ directions.T).argmax(1)) == s.label).double().mean()
     wanted = FLOOR["trained loss"]
@@ -454,7 +454,7 @@ def trained():
         )
         / 2
     )
-    texts, pictures = train_towers(SimpleNamespace(clip_loss=loss), *s.job)
+    texts, pictures = train_towers(SimpleNamespace(clip_loss=loss), *s.job, 200)
     return dict(zip(s.prompts, texts, strict=True)), pictures
 
 
@@ -462,7 +462,8 @@ def trained():
 def test_zero_shot_names_what_was_never_labelled(exercises):
     """With trained towers it names pictures, even pairs that never occurred."""
     s, (table, pictures) = scenes(), trained()
-    labels, _ = exercises.zero_shot(pictures, s.names, encoder(table), s.templates)
+    labels, scores = exercises.zero_shot(pictures, s.names, encoder(table), s.templates)
+    exact(scores.dtype, torch.float32, "the dtype of the scores of float32 features")
     for which, what in ((slice(None), "zero-shot"), (s.new, "never shown")):
         share = (labels == s.label)[which].double().mean()
         holds(bool(share >= FLOOR[what]), f"{what}: {share:.3f} get the right name, {FLOOR[what]} are needed.")
@@ -688,7 +689,7 @@ def test_labels_follow_the_rows(exercises, rng):
     """Text keeps its label; images and padding get -100."""
     for image_id in (-200, 4):
         ids = [[image_id if token == -200 else token for token in sequence] for sequence in BATCH]
-        counts = [[1 + n % 3 for n in range(row.count(image_id))] for row in ids]
+        counts = [[2 + n % 3 for n in range(row.count(image_id))] for row in ids]
         table = rng.normal(9, 4)
         _, _, positions = by_lists(ids, images_of(rng, counts), image_id, table)
         labels = [[int(x) for x in rng.integers(10, 99, len(row))] for row in ids]

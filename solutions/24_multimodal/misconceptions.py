@@ -700,10 +700,10 @@ def decibels(x, sr=16000, n_fft=400, hop=160, n_mels=80):
     return reference.log_mel(x, sr, n_fft, hop, n_mels) * 10
 
 
-@misconception("stft_power", "You weigh magnitudes; the triangles weigh the power.", "log_mel")
-def mel_of_magnitudes(x, sr=16000, n_fft=400, hop=160, n_mels=80):
-    magnitudes = reference.stft_power(x, n_fft, hop).sqrt()
-    return (reference.mel_filterbank(n_mels, n_fft, sr).to(x) @ magnitudes).clamp(min=1e-10).log10()
+@misconception("stft_power", "You take the root of each band's power; log10 is taken of the power itself.", "log_mel")
+def root_of_the_power(x, sr=16000, n_fft=400, hop=160, n_mels=80):
+    power = reference.mel_filterbank(n_mels, n_fft, sr).to(x) @ reference.stft_power(x, n_fft, hop)
+    return power.sqrt().clamp(min=1e-10).log10()
 
 
 @misconception(

@@ -136,7 +136,7 @@ def test_zero_shot_of_two_classes(exercises):
 
 @exercise("zero_shot")
 def test_retrieval_of_three_pairs(exercises):
-    """Each image has its own text nearest; one text is nearer to another image."""
+    """Each image has its own text nearest, but one text has another image."""
     img, txt = (torch.stack([double(a).cos(), double(a).sin()], 1) for a in ([0.0, 1.0, 2.0], [0.1, 1.2, 1.3]))
     # directions in radians: the text at 1.3 belongs to the image at 2.0, but the one at 1.0 is nearer to it
     close(exercises.retrieval_at_k(img, txt, 1), (1.0, 2 / 3), "retrieval_at_k(img, txt, 1)")

@@ -50,6 +50,7 @@ def test_bins_agree_with_comparisons(exercises, rng):
         conf, correct = answers(rng, N)
         got = exercises.reliability_bins(conf, correct, n_bins)
         close(got, table(binned(conf, correct, n_bins)), f"reliability_bins of {N} answers, {n_bins} bins")
+    close(exercises.reliability_bins(conf, correct), table(binned(conf, correct, 10)), "bins, as many as usual")
 
 
 @exercise("ece", weight=2)
@@ -187,10 +188,13 @@ def test_brier_rewards_honesty(exercises):
 @exercise("brier", weight=3)
 def test_parts_are_taken_group_by_group(exercises, rng):
     """Equal forecasts form a group, weighted by its size, in any order."""
-    for N, values in ((60, (0.05, 0.2, 0.55, 0.7, 0.93)), (45, (0.41, 0.43, 0.47)), (8, (0.0, 1.0, 0.5))):
+    for N, values in ((60, (0.05, 0.2, 0.55, 0.7, 0.93)), (45, (0.41, 0.4102, 0.47)), (8, (0.0, 1.0, 0.5))):
         p, y = forecasts(rng, N, values)
         got = pure(exercises.brier_decomposition, p, y)
         close(got, parts(p, y), f"the parts of {N} forecasts among {values}")
+    p = torch.tensor([0.3, 0.1 + 0.2] * 4, dtype=DOUBLE)  # 0.1 + 0.2 is another float
+    y = torch.tensor([True, False, False, False] * 2)
+    close(exercises.brier_decomposition(p, y), parts(p, y), "the parts of 0.3 and 0.1 + 0.2")
 
 
 @exercise("brier", weight=2)
@@ -733,9 +737,11 @@ def test_reversal_of_a_bigram_model(exercises, rng):
 @exercise("good_turing_missing_mass")
 def test_reversal_compares_whole_answers(exercises):
     """Case, outer white space and a final full stop are forgiven, no more."""
-    pairs = [(("a b", "Bo Vale"), ("b a", "Ada")), (("c d", "Ed"), ("d c", "Cy")), (("e f", "Fay"), ("f e", "Eve"))]
-    replies = {"a b": " bo vale.\n", "c d": "Eddy", "e f": "FAY", "b a": "It is Ada", "d c": "", "f e": "eve "}
+    pairs = [(("a b: ", "Bo Vale"), ("b a", "Ada")), (("C", "Ed"), ("d c", "Cy")), (("e f", "Fay"), ("f e", "Eve"))]
+    replies = {"a b: ": " bo vale.\n", "C": "Eddy", "e f": "FAY", "b a": "It is Ada", "d c": "", "f e": "eve "}
     close(exercises.reversal_test(replies.get, pairs), (2 / 3, 1 / 3), "replies in other spellings")
+    replies |= {"a b: ": "Bo  Vale", "C": "Ed", "b a": "Ada", "d c": "Cy!", "f e": '"Eve"'}
+    close(exercises.reversal_test(replies.get, pairs), (2 / 3, 1 / 3), "replies with other signs or spaces")
     with pytest.raises(ValueError):
         exercises.reversal_test(replies.get, [])
 
@@ -805,6 +811,8 @@ def test_samples_agree_in_normal_form(exercises):
         (["b", "A.", "a", "B,", "b?"], ("b", 0.6)),
         (["3.5", "3.5.", "35"], ("3.5", 2 / 3)),
         (["x"], ("x", 1.0)),
+        ([":no;", "yes", "...no", "YES", "no"], ("no", 0.6)),
+        (['"a"', "b", "(a)", "B", "a"], ("b", 0.4)),
         (["Straße", "STRASSE", "y", "z"], ("strasse", 0.5)),
     ):
         close(pure(exercises.confidence_from_samples, samples), expected, f"confidence_from_samples({samples})")

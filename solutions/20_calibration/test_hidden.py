@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from grader.testing import close, dataset, driver, exact, exercise, holds, pure, roughly
+from grader.testing import close, dataset, exact, exercise, holds, pure, roughly
 
 DOUBLE = torch.float64
 
@@ -749,10 +749,9 @@ def test_reversal_compares_whole_answers(exercises):
 # -- verbal_to_prob, confidence_from_samples -----------------------------------------------------------------------
 
 
-@driver
-def given(module):
-    """The constants of the exercise."""
-    return dict(module.PHRASES), list(module.NEGATIONS)
+GIVEN = {0.99: ("certain",), 0.95: ("almost certain",), 0.9: ("very likely",), 0.75: ("likely", "probable")}
+GIVEN |= {0.5: ("about even",), 0.25: ("unlikely", "improbable"), 0.1: ("very unlikely",)}
+GIVEN |= {0.05: ("almost impossible",), 0.01: ("impossible",)}
 
 
 def reading(exercises, cases):
@@ -763,8 +762,7 @@ def reading(exercises, cases):
 @exercise("verbal_to_prob", weight=2)
 def test_phrases_are_read_in_sentences(exercises):
     """Every phrase is found, alone, in a sentence and in capitals."""
-    phrases, _ = exercises.run(given)
-    for phrase, p in phrases.items():
+    for phrase, p in [(phrase, p) for p, phrases in GIVEN.items() for phrase in phrases]:
         reading(exercises, {phrase: p, f"So it is {phrase}, I think.": p, f"({phrase.upper()}!)": p})
 
 
@@ -779,8 +777,7 @@ def test_longer_phrases_go_first(exercises):
 @exercise("verbal_to_prob", weight=2)
 def test_negated_phrases_say_nothing(exercises):
     """A negation right before a phrase leaves no number."""
-    _, negations = exercises.run(given)
-    for word in negations:
+    for word in ("not", "never", "hardly"):
         reading(exercises, {f"I am {word} certain.": None, f"{word.upper()} \n very likely": None})
     reading(exercises, {"Not now. Likely later.": 0.75, "I do not know, it is about even.": 0.5, "Not. Certain.": 0.99})
     reading(exercises, {"A knot likely to hold.": 0.75, "It is unlikely but not impossible.": None})

@@ -384,7 +384,7 @@ def test_names_of_the_candidate_do_no_harm(exercises, execute):
 @exercise("run_candidate")
 def test_proof_is_fresh(exercises, execute):
     """What proved one run proves nothing for the next."""
-    judged(exercises, execute, (f"{WRONG}\nexit(0)", "exited"))
+    judged(exercises, execute, ("print('passed')\nexit(0)", "exited"))
     seen = []
 
     def recording(program, timeout):
@@ -402,7 +402,7 @@ def test_proof_is_in_no_name_of_the_candidate(exercises, execute):
     code = "import sys\nfor name, value in list(globals().items()):\n    for out in (sys.stdout, sys.__stdout__):\n"
     code += "        out.write(f'{name} {value}\\n') if out else None\n"
     code += "        out.flush() if out else None\nsys.exit(0)"
-    judged(exercises, execute, (code, "exited"))
+    judged(exercises, execute, ("print('passed')\nexit(0)", "exited"), (code, "exited"))
 
 
 @exercise("run_candidate")

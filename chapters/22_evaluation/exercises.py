@@ -119,8 +119,8 @@ def run_candidate(code: str, tests: str, timeout: float, execute: Execute) -> st
 
     Returns:
         "timeout" if it timed out; "passed" if candidate and tests ran to the end; "failed" if an AssertionError ended
-        them, "error" if another Exception did (a SyntaxError, too); "exited" if they ended in another way: exit(),
-        os._exit(0), a crash.
+        them, "error" if another Exception did (a SyntaxError, too); "exited" if they ended in another way:
+        sys.exit(0), os._exit(0), a crash.
 
     Example:
         >>> run_candidate("def f(): return 1", "assert f() == 1", 5.0, lambda program, timeout: {"exit_code": 0,

@@ -56,7 +56,7 @@ def test_pass_at_2_of_four_samples(exercises):
 @exercise("pass_at_k")
 def test_pass_at_k_of_nothing_right(exercises):
     """Without a right sample it is 0, and k may not exceed n."""
-    exact(float(exercises.pass_at_k(6, 0, 6)), 0.0, "pass_at_k(6, 0, 6)")
+    roughly(exercises.pass_at_k(6, 0, 6), 0.0, 1e-9, "pass_at_k(6, 0, 6)")
     with pytest.raises(ValueError):
         exercises.pass_at_k(6, 0, 7)
 
@@ -75,7 +75,7 @@ def test_right_and_wrong_programs(exercises, execute):
 @exercise("run_candidate")
 def test_leaving_early_is_no_pass(exercises, execute):
     """A program that boasts and leaves with exit code 0 has not passed."""
-    for code in ("print('passed')\nexit(0)", "import os\nprint('all tests passed')\nos._exit(0)"):
+    for code in ("import sys\nprint('passed')\nsys.exit(0)", "import os\nprint('all tests passed')\nos._exit(0)"):
         exact(exercises.run_candidate(code, TESTS, 10.0, execute), "exited", f"the status of {code!r}")
 
 

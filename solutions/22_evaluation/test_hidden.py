@@ -218,7 +218,7 @@ def test_pass_at_1_is_the_share_of_right_samples(exercises):
     """With k = 1 it is c / n, and with no right sample 0."""
     for n, c in ((10, 3), (200, 199), (9, 9), (10000, 37)):
         close(exercises.pass_at_k(n, c, 1), c / n, f"pass_at_k({n}, {c}, 1)")
-        exact(float(exercises.pass_at_k(n, 0, n // 2)), 0.0, f"pass_at_k({n}, 0, {n // 2})")
+        roughly(exercises.pass_at_k(n, 0, n // 2), 0.0, 1e-9, f"pass_at_k({n}, 0, {n // 2})")
 
 
 @exercise("pass_at_k", weight=2)
@@ -240,7 +240,7 @@ def test_pass_at_k_survives_many_samples(exercises):
 def test_pass_at_k_is_certain_when_wrong_ones_run_out(exercises):
     """If fewer than k samples are wrong it is 1, and not one before."""
     for n, c in ((8, 3), (12, 1), (50, 20)):
-        exact(float(exercises.pass_at_k(n, c, n - c + 1)), 1.0, f"pass_at_k({n}, {c}, {n - c + 1})")
+        close(exercises.pass_at_k(n, c, n - c + 1), 1.0, f"pass_at_k({n}, {c}, {n - c + 1})")
         got = exercises.pass_at_k(n, c, n - c)
         close(got, float(1 - Fraction(1, math.comb(n, c))), f"pass_at_k({n}, {c}, {n - c})")
 
@@ -260,6 +260,7 @@ def test_pass_at_k_refuses_what_cannot_be(exercises, n, c, k):
 RIGHT = "def add(a, b):\n    return a + b"
 WRONG = "def add(a, b):\n    return a - b"
 TESTS = "assert add(2, 3) == 5\nassert add(-1, 1) == 0\nassert add(0, 0) == 0"
+LEAVES = "import sys\nprint('passed')\nsys.exit(0)"
 NOTHING = {"exit_code": 0, "stdout": "", "stderr": "", "timed_out": False}
 LONG = 10.0  # seconds that no honest program here needs, so that a loaded machine changes nothing
 
@@ -276,11 +277,13 @@ def test_an_early_end_is_no_pass(exercises, execute):
     judged(
         exercises,
         execute,
-        (f"{WRONG}\nexit(0)", "exited"),
+        (f"{WRONG}\nimport sys\nsys.exit(0)", "exited"),
         ("def add(a, b):\n    import os\n    os._exit(0)", "exited"),
         ("def add(a, b):\n    raise SystemExit(3)", "exited"),
         (RIGHT, "passed"),
     )
+    got = exercises.run_candidate("exit(0)", TESTS, LONG, execute)  # without the module site there is no such name
+    holds(got in ("exited", "error"), f"A candidate that calls exit(0) is {got}.")
 
 
 @exercise("run_candidate", weight=2)
@@ -335,7 +338,7 @@ def test_a_flood_of_output_changes_nothing(exercises, execute):
     judged(
         exercises,
         execute,
-        ("print('passed')\nexit(0)", "exited"),
+        (LEAVES, "exited"),
         (RIGHT.replace(":", f":{flood}"), "passed"),
         (WRONG.replace(":", f":{flood}"), "failed"),
     )
@@ -384,7 +387,7 @@ def test_names_of_the_candidate_do_no_harm(exercises, execute):
 @exercise("run_candidate")
 def test_proof_is_fresh(exercises, execute):
     """What proved one run proves nothing for the next."""
-    judged(exercises, execute, ("print('passed')\nexit(0)", "exited"))
+    judged(exercises, execute, (LEAVES, "exited"))
     seen = []
 
     def recording(program, timeout):
@@ -402,7 +405,7 @@ def test_proof_is_in_no_name_of_the_candidate(exercises, execute):
     code = "import sys\nfor name, value in list(globals().items()):\n    for out in (sys.stdout, sys.__stdout__):\n"
     code += "        out.write(f'{name} {value}\\n') if out else None\n"
     code += "        out.flush() if out else None\nsys.exit(0)"
-    judged(exercises, execute, ("print('passed')\nexit(0)", "exited"), (code, "exited"))
+    judged(exercises, execute, (LEAVES, "exited"), (code, "exited"))
 
 
 @exercise("run_candidate")

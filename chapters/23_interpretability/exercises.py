@@ -365,9 +365,8 @@ def train_induction(layers: int, steps: int, seed: int) -> TinyGPT:
 
     Notes:
         A step draws sequences by `repeats`, so that the period varies within the batch, and takes one step of Adam on
-        the mean cross-entropy of the next id. Whether all places count or only the predictable ones is yours, and so
-        are all settings; with the given ones, counting predictable places, two layers get more than 0.95 of them
-        right after 200 steps, and that is asked. Arguments alone decide the result, whatever the state of torch's
+        the mean cross-entropy of the next id at the predictable places. Settings are yours; with the given ones two
+        layers get more than 0.95 of these places right after 200 steps, and that is asked. Arguments alone decide the result, whatever the state of torch's
         global generator. Parameters of the returned model still require gradients; after 0 steps they are those of
         the constructor.
     """

@@ -281,8 +281,8 @@ def score_by_einsum(attn, period):
     return torch.from_numpy(np.einsum("bhij,bij->h", A, table) / n).to(attn.dtype)
 
 
-@alternative("induction_score", "all places count, AdamW, a falling rate", replaces="train_induction")
-def train_on_all_places(layers, steps, seed):
+@alternative("induction_score", "other places count a little, AdamW, a falling rate", replaces="train_induction")
+def train_with_small_weights(layers, steps, seed):
     rng = torch.Generator()
     rng.manual_seed(seed + 1000)
     model = reference.TinyGPT(V=20, D=32, H=2, L=layers, d_mlp=0, T_max=30, seed=seed)
@@ -528,7 +528,7 @@ def generate_one_by_one(model, ids, vector, layer, scale, n):
 def topk_by_ranks(x, k):
     if k < 0:
         raise ValueError("k")
-    rank = (-x).argsort(-1, stable=True).argsort(-1)
+    rank = (-x).argsort(dim=-1, stable=True).argsort(dim=-1)
     return x * (rank < k)
 
 

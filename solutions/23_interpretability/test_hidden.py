@@ -124,6 +124,9 @@ def test_what_a_function_returns_replaces_the_output(exercises, rng):
     """The model goes on with what a function returns."""
     model, config, params = some_model(exercises, rng)
     ids = rng.integers(0, 11, 2, 7)
+    expected = tiny.forward(config, params, ids, {"embed": lambda x: x.flip(1)})["logits"]
+    got = exercises.run_with_hooks(model, ids, {"embed": lambda x: x.flip(1)})
+    close(got, expected, "the logits of a run with the stream turned round")
     edits = {"blocks.0.attn": lambda x: 2 * x, "embed": lambda x: x.flip(1), "blocks.1.mlp": lambda x: x - 1}
     expected = tiny.forward(config, params, ids, edits)["logits"]
     close(exercises.run_with_hooks(model, ids, edits), expected, "the logits of a run with three replacements")
@@ -256,7 +259,7 @@ def test_selectivity_judges_on_the_second_half(exercises, rng):
             W, b = ridge(H[: n // 2], labels[: n // 2], l2, 3)
             expected[name] = ((H[n // 2 :] @ W + b).argmax(1) == labels[n // 2 :]).double().mean().item()
         expected["selectivity"] = expected["task"] - expected["control"]
-        got = pure(exercises.probe_selectivity, H, y, control, l2)
+        got = pure(exercises.probe_selectivity, H, y, control, *([] if l2 == 1.0 else [l2]))  # 1 is the default
         roughly(got, expected, 1e-12, f"probe_selectivity of H ({n}, {d}), l2={l2}")
 
 
@@ -585,10 +588,10 @@ def test_two_layers_learn_to_copy(exercises, rng):
 
 @exercise("induction_score")
 def test_one_layer_cannot(exercises, rng):
-    """One layer learns something, but cannot find what followed a copy."""
+    """One layer cannot find what followed a copy."""
     model = exercises.train_induction(1, 100, 4)
     right = accuracy(model, rng.seed)
-    holds(0.12 < right < 0.6, f"One layer gets more than by guessing, but less than 0.6; it was {right:.3f}.")
+    holds(right < 0.6, f"One layer gets less than 0.6 of the predictable ids; it was {right:.3f}.")
 
 
 @driver
@@ -962,12 +965,10 @@ def steered(config, params, ids, site, push, n):
 def test_generation_follows_the_push(exercises, rng):
     """Scale times the vector is added at one layer and all positions."""
     model, config, params = some_model(exercises, rng)
-    ids, vector = rng.integers(0, 11, 12, 3), rng.normal(12)
-    plain = steered(config, params, ids, "embed", 0 * vector, 6)
+    ids, vector = rng.integers(0, 11, 20, 3), rng.normal(12)
     for layer, site in enumerate(boundaries(config)):
-        for scale in (0.7, -1.5, 4.0):
+        for scale in (1.0, -2.0, 5.0):
             expected = steered(config, params, ids, site, scale * vector, 6)
-            holds(not torch.equal(expected, plain), "The test's own push changes something.")
             got = pure(exercises.generate_steered, model, ids, vector, layer, scale, 6)
             exact(got, expected, f"generate_steered at layer {layer} with scale {scale}")
 

@@ -458,9 +458,9 @@ def train_induction(layers: int, steps: int, seed: int) -> TinyGPT:
     Notes:
         A step draws sequences by `repeats`, so that the period varies within the batch, and takes one step of Adam on
         the mean cross-entropy of the next id at the predictable places. Settings are yours; with the given ones two
-        layers get more than 0.95 of these places right after 200 steps, and that is asked. Arguments alone decide the result, whatever the state of torch's
-        global generator. Parameters of the returned model still require gradients; after 0 steps they are those of
-        the constructor.
+        layers get more than 0.95 of these places right after 200 steps, and that is asked. Arguments alone decide the
+        result, whatever the state of torch's global generator. Parameters of the returned model still require
+        gradients; after 0 steps they are those of the constructor.
     """
     ### BEGIN SOLUTION
     model = TinyGPT(V_REPEAT, 32, 2, layers, 0, T_REPEAT, seed=seed)

@@ -53,8 +53,8 @@ def test_random_labels_are_not_selective(exercises, rng):
     """A label that is in H is found on new rows, random labels are not."""
     H = rng.normal(400, 6)
     got = exercises.probe_selectivity(H, (H[:, 2] > 0).long(), rng.integers(0, 2, 400))
-    holds(got["task"] > 0.9, f"The task's accuracy is above 0.9; it was {got['task']:.3f}.")
-    holds(0.3 < got["control"] < 0.7, f"The control's accuracy is near one half; it was {got['control']:.3f}.")
+    holds(got["task"] > 0.8, f"The task's accuracy is above 0.8; it was {got['task']:.3f}.")
+    holds(0.25 < got["control"] < 0.75, f"The control's accuracy is near one half; it was {got['control']:.3f}.")
     roughly(got["selectivity"], got["task"] - got["control"], 1e-12, "the selectivity")
 
 

@@ -269,7 +269,8 @@ def test_selectivity_tells_knowledge_from_memory(exercises, rng):
     H = rng.normal(800, 5)
     y, control = (H[:, 1] - H[:, 3] > 0).long(), rng.integers(0, 2, 800)
     got = exercises.probe_selectivity(H, y, control)
-    holds(got["task"] > 0.95, f"A label that is linear in H is found; task was {got['task']:.3f}.")
+    # 400 rows leave an error of about 0.04, spread 0.01
+    holds(got["task"] > 0.85, f"A label that is linear in H is found; task was {got['task']:.3f}.")
     # 400 coins: standard deviation 0.025, and 0.125 are five of them
     holds(abs(got["control"] - 0.5) < 0.125, f"Coins cannot be predicted; control was {got['control']:.3f}.")
 

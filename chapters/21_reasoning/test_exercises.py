@@ -129,9 +129,9 @@ def test_advantages_on_paper(exercises):
 
 @exercise("group_advantages")
 def test_equal_rewards_give_exact_zeros(exercises):
-    """Three rewards of 0.1 have nothing to compare."""
-    got = exercises.group_advantages(torch.full((3,), 0.1), 3)
-    exact(got, torch.zeros(3), "group_advantages of three equal rewards")
+    """Seven rewards of 0.7 have nothing to compare."""
+    got = exercises.group_advantages(torch.full((7,), 0.7), 7)
+    exact(got, torch.zeros(7), "group_advantages of seven equal rewards")
 
 
 @exercise("grpo_loss")

@@ -436,7 +436,7 @@ def group_advantages(rewards: Tensor, group_size: int, normalize_std: bool = Tru
         variance = A.square().sum(dim=1, keepdim=True) / max(group_size - 1, 1)  # (N / G, 1)
         A = A / (variance.sqrt() + eps)
     equal = r.amax(dim=1, keepdim=True) == r.amin(dim=1, keepdim=True)
-    return torch.where(equal, 0.0, A).flatten()  # (N,); the mean of three times 0.1 need not be 0.1
+    return torch.where(equal, 0.0, A).flatten()  # (N,); in float32 the mean of seven times 0.7 is not 0.7
     ### END SOLUTION
 
 

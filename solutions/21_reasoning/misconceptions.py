@@ -69,7 +69,7 @@ def whitespace_stays(text):
 
 @misconception("split_thinking", "A fence inside the thinking hides the closing tag from you; a block knows no fences.")
 def fences_inside_blocks(text):
-    return split(text, body=r"((?:^```.*?^```|.)*?)")
+    return split(text, body=r"((?:(?!^```).|^```.*?(?:^```|\Z))*?)")
 
 
 @misconception("split_thinking", "Blocks are joined without a newline, so the last word of one runs into the next.")

@@ -211,7 +211,7 @@ def verify_math(pred: str, gold: str) -> bool:
         Numbers are compared as rational numbers: nothing is rounded. x % is x/100, of no unit; 5 is not 5 m. Whitespace
         at the ends does not matter, nor whether or how much of it stands after the sign, around the slash, or before %
         or unit. Texts are compared in lower case, with every run of whitespace as one space. What is no value is text:
-        an unknown unit, an expression such as 3 + 4, 1/0. Never evaluate an answer.
+        an unknown unit, an expression such as 3 + 4, 1/0, 1e3, 1_000. Never evaluate an answer.
     """
     raise NotImplementedError("verify_math")
 

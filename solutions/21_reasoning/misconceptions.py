@@ -678,6 +678,22 @@ def stops_at_the_first_end(expand, value, width, depth):
     return search(expand, value, width, depth, greedy_stop=True)
 
 
+@misconception(
+    "process_score", "A complete path keeps its place in the later levels; it must make room for others.", "tree_search"
+)
+def complete_paths_keep_their_place(expand, value, width, depth):
+    kept = [(0.0, (), False)]
+    for _ in range(depth):
+        level = []
+        for worth, path, done in kept:
+            steps = [] if done else expand(path)
+            if not steps:
+                level.append((worth, path, True))
+            level += [(value((*path, step)), (*path, step), False) for step in steps]
+        kept = sorted(level, key=lambda item: -item[0])[:width]
+    return max(kept, key=lambda item: item[0])[1]
+
+
 @misconception("process_score", "Paths are valued again and again; remember the value of each.", replaces="tree_search")
 def values_twice(expand, value, width, depth):
     kept, complete = [()], []
@@ -763,6 +779,13 @@ def always_normalizes(rewards, group_size, normalize_std=True, eps=1e-6):
 def rounding_blown_up(rewards, group_size, normalize_std=True, eps=1e-6):
     A = advantages(rewards, group_size, normalize_std, eps, rounding=True)
     return torch.nan_to_num(A)
+
+
+@misconception("group_advantages", "A group with a small spread is taken for equal; only equal rewards get zeros.")
+def small_is_equal(rewards, group_size, normalize_std=True, eps=1e-6):
+    A = advantages(rewards, group_size, normalize_std, eps)
+    flat = rewards.reshape(-1, group_size).std(dim=1, keepdim=True, correction=min(1, group_size - 1)) < 1e-5
+    return torch.where(flat, torch.zeros_like(A.view(-1, group_size)), A.view(-1, group_size)).reshape(-1)
 
 
 @misconception("group_advantages", "eps stands under the root; it is added to the deviation, not to the variance.")
@@ -910,7 +933,10 @@ def train(task, steps, seed, **changes):
     """The right run but for the named changes."""
     P, T, V, G = task["prompts"], task["length"], task["words"], reference.GROUP
     rng = torch.Generator().manual_seed(seed)
-    logits = torch.zeros(P, T, V, dtype=torch.float64, requires_grad=True)
+    logits = torch.zeros(P, T, V, dtype=torch.float64)
+    if changes.get("start") == "random":
+        logits = torch.randn(P, T, V, dtype=torch.float64, generator=rng)
+    logits.requires_grad_()
     optimizer = torch.optim.Adam([logits], lr=changes.get("lr", task["lr"]))
     prompts = torch.arange(P).repeat_interleave(G)
     if changes.get("order") == "strided":
@@ -988,6 +1014,11 @@ def policy_never_refreshed(task, steps, seed):
 @misconception("grpo_toy", "Only the last word of an answer learns; the advantage is that of all its words.")
 def only_the_last_word_learns(task, steps, seed):
     return train(task, steps, seed, words="last")
+
+
+@misconception("grpo_toy", "The policy starts from random logits; it must start uniform.")
+def random_start(task, steps, seed):
+    return train(task, steps, seed, start="random")
 
 
 @misconception("grpo_toy", "task['lr'] is not used; with learning rate 0 nothing may change.")

@@ -93,6 +93,7 @@ def test_fences_protect_nothing_else(exercises):
         f"b {FENCE}<think>a</think>": ("a", f"b {FENCE}"),
         "b `<think>a</think>`": ("a", "b ``"),
         f"{FENCE}\nx\n{FENCE}\n<think>a</think>y": ("a", f"{FENCE}\nx\n{FENCE}\ny"),
+        f"{FENCE}\n{FENCE}xml\n<think>a</think>b": ("a", f"{FENCE}\n{FENCE}xml\nb"),
         "<THINK>a</THINK>b": ("", "<THINK>a</THINK>b"),
     }
     for text, expected in cases.items():
@@ -190,6 +191,7 @@ def test_moderate_thinker_is_left_alone(exercises):
     """A model that ends between the bounds decides by itself."""
     check(exercises, [5, 6, 7, END, 8, 9, None], 1, 10, [5, 6, 7, END, 8, 9], 7)
     check(exercises, [END, 8, None], 0, 4, [END, 8], 3)
+    check(exercises, [0, 5, 0, END, 0, None], 2, 4, [0, 5, 0, END, 0], 6)
     check(exercises, [5, END, None], 0, 4, [5, END], 3)
 
 
@@ -341,7 +343,9 @@ def test_expectation_obeys_its_laws(exercises, rng):
     other = [pure(exercises.expected_best_of_n, shuffled, n) for n in (2, 7)]
     close(other, [values[1], values[6]], "the same scores in another order")
     close(exercises.expected_best_of_n(2 * scores + 3, 4), 2 * values[3] + 3, "twice the scores, plus 3")
-    holds(type(values[3]) is float, f"the result is a {type(values[3]).__name__}, not a float")
+    whole = [exercises.expected_best_of_n([4, 1, 2], n) for n in (2, 3)]
+    close(whole, [10 / 3, 4.0], "of the whole numbers 4, 1, 2")
+    holds(all(type(x) is float for x in [*values, *whole]), "a result is not a float")
 
 
 @exercise("best_of_n")
@@ -426,9 +430,9 @@ def test_answers_are_never_evaluated(exercises):
         ("len('ab')", "2"),
         ("(5)", "5"),
         ("7-0", "7"),
-        ("1_0", "1 0"),
+        ("1_0", "10"),
     ]
-    pairs += [("[5][0]", "5"), ("int('5')", "5"), ("True", "1"), ("10**10**10", "0"), ("sum([2, 3])", "5")]
+    pairs += [("[5][0]", "5"), ("int('5')", "5"), ("True", "1"), ("10**10**10", "0"), ("1e1", "10")]
     agree(exercises, pairs, False)
     exact(exercises.verify_math("__import__('os')", "__import__('os')"), True, "a text and itself")
 
@@ -641,6 +645,15 @@ def test_early_ends_compete_with_long_paths(exercises):
     exact(best(worth | {(2,): 0.7, (3,): 0.65, (3, 5, 7): 0.9}, 2, 3), (3, 5, 7), "two kept paths, none complete")
 
 
+@exercise("process_score")
+def test_complete_path_makes_room(exercises):
+    """A path that has ended takes no place in the levels after it."""
+    steps = {(): [1, 2, 3], (1,): [], (2,): [4, 5], (2, 4): [6], (2, 5): [7]}
+    worth = {(1,): 0.9, (2,): 0.5, (3,): 0.1, (2, 4): 0.6, (2, 5): 0.4, (2, 4, 6): 0.2, (2, 5, 7): 0.95}
+    got = exercises.tree_search(lambda path: steps.get(tuple(path), []), lambda path: worth[tuple(path)], 2, 3)
+    exact(tuple(got), (2, 5, 7), "a search of width 2 in which the best first step is complete")
+
+
 @exercise("process_score", weight=2)
 def test_nothing_is_asked_twice(exercises, rng):
     """Each path is expanded and valued once at most, and within bounds."""
@@ -730,8 +743,8 @@ def test_only_the_comparison_counts(exercises, rng):
     """Shift and scale of a group's rewards do not matter, and sums are 0."""
     rewards = rng.normal(20)
     got = exercises.group_advantages(rewards, 5, eps=0.0)
-    shift = torch.tensor([3.0, -7.0, 0.0, 11.0]).double().repeat_interleave(5)
-    scale = torch.tensor([1.0, 9.0, 0.25, 4.0]).double().repeat_interleave(5)
+    shift = torch.tensor([3.0, -7.0, 0.0, 11.0], dtype=torch.float64).repeat_interleave(5)
+    scale = torch.tensor([1.0, 9.0, 1e-7, 4.0], dtype=torch.float64).repeat_interleave(5)
     close(exercises.group_advantages(scale * rewards + shift, 5, eps=0.0), got, "shifted and scaled groups")
     roughly(got.view(4, 5).sum(1), torch.zeros(4).double(), 1e-9, "the sums of the groups")
     plain = exercises.group_advantages(rewards + shift, 5, normalize_std=False)
@@ -1008,11 +1021,11 @@ def test_each_round_asks_the_checker_once(exercises, rng):
 @exercise("grpo_toy", weight=2)
 def test_nothing_is_learned_without_a_step(exercises, rng):
     """With learning rate 0 all answers stay equally likely."""
-    task, _ = planted(rng, 15, 2, 3, lr=0.0)
-    exercises.grpo_toy(task, 15, 4)
-    answers = torch.cat([answers for _, answers in task["verify"].arguments])
-    counts = torch.bincount(answers[:, 0] * 3 + answers[:, 1], minlength=9)
-    same_distribution(counts, torch.ones(9), "answers of two words out of three, learning rate 0")
+    task, _ = planted(rng, 4, 2, 3, lr=0.0)
+    exercises.grpo_toy(task, 60, 4)
+    prompts, answers = (torch.cat(column) for column in zip(*task["verify"].arguments, strict=True))
+    counts = torch.bincount(prompts * 9 + answers[:, 0] * 3 + answers[:, 1], minlength=36)
+    same_distribution(counts, torch.ones(36), "answers of two words out of three to four prompts, learning rate 0")
 
 
 @exercise("grpo_toy", weight=3)

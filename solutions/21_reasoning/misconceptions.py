@@ -568,7 +568,7 @@ def mean_for_min(step_probs, how="min"):
     return aggregate(step_probs, how, low=lambda p: sum(p) / len(p))
 
 
-@misconception("process_score", "last gives the first step.")
+@misconception("process_score", "last gives the first step with you; it is the one at the end.")
 def first_for_last(step_probs, how="min"):
     return aggregate(step_probs, how, last=0) if how != "" else 0.0
 

@@ -222,7 +222,7 @@ def react_loop(chat: Chat, tools: dict[str, Any], task: str, max_steps: int, bud
 
     Returns:
         dict: "answer", the final reply or None; "stop", one of "final", "max_steps", "budget", "stuck"; "steps", the
-        calls of `chat`; "messages", all of them: a system message that names every tool and has nothing of the task's text,
+        calls of `chat`; "messages", all of them: a system message that names every tool and quotes nothing of the task,
         the task as user message, then each reply (role "assistant"), followed by one message of role "tool" a block.
 
     Example:

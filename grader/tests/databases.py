@@ -1,4 +1,4 @@
-"""A real PostgreSQL server of a test's own, in a temporary folder, reached through a socket there."""
+"""A PostgreSQL server of a test's own, reached through a socket in a temporary folder, and all rows of any database."""
 
 from __future__ import annotations
 
@@ -12,8 +12,10 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
+from sqlalchemy import MetaData, create_engine, select
 
 QUICK = "-c fsync=off -c full_page_writes=off -c listen_addresses='' -c max_connections=40"
 UNPRIVILEGED = ("postgres", "nobody")
@@ -36,6 +38,17 @@ class Server:
         with psycopg.connect(f"host={self._folder} user=teacher dbname=postgres", autocommit=True) as connection:
             connection.execute(f'CREATE DATABASE "{database}" TEMPLATE "{template}"'.encode())
         return self.url(database)
+
+
+def everything(url: str) -> dict[str, list[Any]]:
+    """Give all rows of all tables."""
+    engine = create_engine(url)
+    tables = MetaData()
+    tables.reflect(engine)
+    with engine.connect() as connection:
+        found = {t.name: sorted(map(repr, connection.execute(select(t)))) for t in tables.sorted_tables}
+    engine.dispose()
+    return found
 
 
 @contextmanager

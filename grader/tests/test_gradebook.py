@@ -20,7 +20,7 @@ from grader.authoring.build import build
 from grader.course import Course, load_course
 from grader.gradebook.nbgrader import GradebookError, write_scores
 from grader.grading.result import ExerciseOutcome, Outcome, Verdict
-from grader.tests.databases import Server, postgresql
+from grader.tests.databases import Server, everything, postgresql
 
 FIXTURE = Path(__file__).parent / "course_fixture"
 ROOT = Path(__file__).parents[2]
@@ -65,19 +65,6 @@ def outcome(student: str, chapter: str, *scores: float, verdict: Verdict = Verdi
         for exercise, score in zip(exercises, scores, strict=True)
     )
     return Outcome(student, COURSE.chapter(chapter).name, tuple(results))
-
-
-def everything(url: str) -> dict[str, list[Any]]:
-    """Give all rows of all tables."""
-    from sqlalchemy import MetaData, create_engine, select
-
-    engine = create_engine(url)
-    tables = MetaData()
-    tables.reflect(engine)
-    with engine.connect() as connection:
-        found = {t.name: sorted(map(repr, connection.execute(select(t)))) for t in tables.sorted_tables}
-    engine.dispose()
-    return found
 
 
 def nbgrader(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:

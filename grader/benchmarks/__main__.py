@@ -12,7 +12,7 @@ from grader.benchmarks.table import Row, markdown
 from grader.course import find_root, load_course
 
 SMALL_COURSE = Path(__file__).resolve().parent.parent / "tests" / "course_fixture"
-WHAT = "engine, stock, desk, flat, regrade, gradebook (default: all)"
+WHAT = "engine, stock, doors, desk, flat, regrade, gradebook (default: all)"
 
 
 def main() -> int:
@@ -27,6 +27,7 @@ def main() -> int:
     measurements: dict[str, Callable[[], Iterator[Row]]] = {
         "engine": lambda: engine.measure(course),
         "stock": lambda: stock.measure(course, chapter),
+        "doors": lambda: stock.both_doors(course, chapter),
         "desk": lambda: desk.measure(chapter),
         "flat": lambda: classes.flat(SMALL_COURSE),
         "regrade": lambda: classes.regrade(course.root, chapter),

@@ -33,12 +33,12 @@ def rebuilt_from(file: Path, released: Path) -> Rebuilt:
 class Assignment:
     """The outcomes of an assignment's hand-ins, as they come: nbgrader's own work goes on beside the grading."""
 
-    def __init__(self, course: Course, chapter: Chapter, order: Order, converter: Any) -> None:
-        """Begin to grade all that nbgrader will ask for in this run."""
+    def __init__(self, course: Course, chapter: Chapter, order: Order, converter: Any, first: str) -> None:
+        """Begin to grade all that nbgrader will ask for in this run; it asks for the student `first` already."""
         self.chapter = chapter
         self._course, self._order, self._log = course, order, converter.log
         self._changes = Path(converter.coursedir.root, "changes.csv")
-        submissions = list(_taken_up(converter, chapter))
+        submissions = list(_taken_up(converter, chapter, first))
         self._coming = {_place(submission): Future[Outcome]() for submission in submissions}
         self._outcomes: list[Outcome] = []
         self._said = False
@@ -83,13 +83,15 @@ def _place(submission: Submission) -> tuple[str, bytes]:
     return submission.student, submission.files[NOTEBOOK]
 
 
-def _taken_up(converter: Any, chapter: Chapter) -> Iterator[Submission]:
+def _taken_up(converter: Any, chapter: Chapter, first: str) -> Iterator[Submission]:
     """Give what nbgrader takes up in this run: what was asked for, but for what is graded already."""
     coursedir = converter.coursedir
     released = Path(coursedir.format_path(coursedir.release_directory, ".", chapter.name), NOTEBOOK)
     for folder in map(Path, sorted(converter.assignments)):
         student, file = folder.parent.name, folder / NOTEBOOK
-        if folder.name == chapter.name and os.path.lexists(file) and _is_due(converter, student, folder):
+        if folder.name != chapter.name or not os.path.lexists(file):
+            continue
+        if student == first or _is_due(converter, student, folder):
             yield Submission(student, chapter.name, {NOTEBOOK: rebuilt_from(file, released).hand_in()})
 
 

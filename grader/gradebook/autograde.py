@@ -120,7 +120,7 @@ class SandboxGrade(NbGraderPreprocessor):  # type: ignore[misc]
         """Write each grade cell's outputs; with a run's first notebook the grading of all begins."""
         names = resources["nbgrader"]
         notes = tuple(nb.metadata.pop("grader", {}).get("notes", ()))
-        assignment = self._assignment(names["assignment"])
+        assignment = self._assignment(names["assignment"], names["student"])
         outcome = assignment.outcome(names["student"], Rebuilt(nb, notes).hand_in())
         if outcome.is_infra:
             raise RuntimeError(f"{names['student']}: {outcome.problem or 'the grading machine failed'}; run it again.")
@@ -134,13 +134,13 @@ class SandboxGrade(NbGraderPreprocessor):  # type: ignore[misc]
                     cell.outputs = [_stream(text), _score(score)]
         return nb, resources
 
-    def _assignment(self, name: str) -> Assignment:
+    def _assignment(self, name: str, student: str) -> Assignment:
         exporter: Any = self.parent
         if exporter.assignment is None or exporter.assignment.chapter.name != name:
             course = load_course(Path(self.course), Path(self.solutions) if self.solutions else None)
             place = Path(exporter.parent.coursedir.root, ".grader")
             order = Order((), place, jobs=self.jobs, secret=self.seed, isolation=self.isolation, prefer="notebook")
-            exporter.assignment = Assignment(course, course.chapter(name), order, exporter.parent)
+            exporter.assignment = Assignment(course, course.chapter(name), order, exporter.parent, student)
         assignment: Assignment = exporter.assignment
         return assignment
 

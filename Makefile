@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 export OMP_NUM_THREADS := 1
 
-.PHONY: help demo test check bench build verify clean
+.PHONY: help demo test check bench build verify book clean
 .DEFAULT_GOAL := help
 
 help:  ## list the targets
@@ -37,6 +37,9 @@ bench: $(STAMP)  ## measure, as ratios in one run; writes build/benchmarks.md
 
 build: $(STAMP)  ## make stubs, notebooks and nbgrader's sources from solutions/
 	$(BIN)/grader build
+
+book: $(STAMP)  ## build the book into build/book; open its index.html
+	$(BIN)/grader book
 
 clean:  ## remove what was made, .venv too
 	rm -rf $(VENV) build

@@ -179,7 +179,7 @@ def safe_eval(expr: str) -> float:
 
     Returns:
         float: what Python gives for it, whole numbers exact until the end; nan if a division by zero occurs anywhere
-        (also by //, %, or a negative power of zero).
+        (also by //, %, or a negative power of zero). No test has an expression to which both this and Raises apply.
 
     Raises:
         ValueError: any other content or syntax, an empty or too long text, a power whose base exceeds MAX_BASE or
@@ -222,7 +222,7 @@ def react_loop(chat: Chat, tools: dict[str, Any], task: str, max_steps: int, bud
 
     Returns:
         dict: "answer", the final reply or None; "stop", one of "final", "max_steps", "budget", "stuck"; "steps", the
-        calls of `chat`; "messages", all of them: a system message that names every tool and holds nothing of the task,
+        calls of `chat`; "messages", all of them: a system message that names every tool and quotes nothing of the task,
         the task as user message, then each reply (role "assistant"), followed by one message of role "tool" a block.
 
     Example:
@@ -235,8 +235,8 @@ def react_loop(chat: Chat, tools: dict[str, Any], task: str, max_steps: int, bud
         Otherwise take its blocks (`parse_tool_calls`) in order: a call is dispatched, and its observation's content
         is the tool message, verbatim; a broken block gives one tool message that contains its "error".
         Tool messages are never searched for calls. Once the same thing has failed MAX_FAILURES times in a run, in
-        a row or not, stop with "stuck": an equal call that was not ok, or a broken block at the same position of an
-        equal reply. The calls of the reply of step max_steps are still run; then stop with "max_steps".
+        a row or not, stop at once with "stuck", even if blocks are left: an equal call that was not ok, or a broken
+        block at the same position of an equal reply. The calls of step max_steps are still run; then "max_steps".
     """
     raise NotImplementedError("react_loop")
 

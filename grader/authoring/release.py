@@ -21,8 +21,10 @@ ROOT_FILES = (
     *(".devcontainer/devcontainer.json", ".github/workflows/comment.yml"),
     *(".github/workflows/progress.yml", ".github/workflows/solutions.yml"),
 )
-DOORS = ("__main__.py", "cli/student.py", "student/*.py", "testing/*.py")
+DOORS = ("__main__.py", "cli/student.py", "student/*.py", "testing/*.py", "book/figures.py")
 """Where a student or a public test comes in: of the machine they get these and all that these import, and no more."""
+PLAIN_FILES = ("book/static/figure.css", "book/static/kit.js")
+"""What a figure in a notebook is made of."""
 STUDENT_FILES = Path(__file__).parent / "student_files"
 
 
@@ -94,7 +96,7 @@ def _files(course: Course) -> Iterator[tuple[str, bytes]]:
         if (course.root / name).is_file():
             yield name, (course.root / name).read_bytes()
     machine = Path(__file__).resolve().parent.parent
-    for file in sorted(_desk(machine)):
+    for file in sorted(_desk(machine) | {machine / name for name in PLAIN_FILES}):
         yield file.relative_to(machine.parent).as_posix(), file.read_bytes()
     for file in sorted((course.root / "datasets").rglob("*")):
         if file.is_file() and "__pycache__" not in file.parts:

@@ -48,7 +48,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--json", action="store_true", help="print JSON")
     commands = parser.add_subparsers(title="commands", metavar="COMMAND")
     student.add_commands(commands)
-    for audience in ("grader.cli.teach", "grader.cli.author"):
+    for audience in ("grader.cli.teach", "grader.cli.author", "grader.cli.book"):
         if find_spec(audience):  # a student's repository has neither
             import_module(audience).add_commands(commands)
     parser.set_defaults(run=student.status)

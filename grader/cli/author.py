@@ -1,9 +1,10 @@
-"""The commands of authors: verify, build, release."""
+"""The commands of authors: verify, build, release, gradescope."""
 
 from __future__ import annotations
 
 import argparse
 import json
+import os
 import sys
 from pathlib import Path
 
@@ -15,6 +16,7 @@ def add_commands(commands: Commands) -> None:
     _add_verify(commands)
     _add_build(commands)
     _add_release(commands)
+    _add_gradescope(commands)
 
 
 def _add_verify(commands: Commands) -> None:
@@ -82,4 +84,25 @@ def _release(options: argparse.Namespace) -> int:
     files = f"{len(done.written)} files written, {len(done.removed)} removed"
     print(f"Released {len(done.chapters)} chapters to {options.dest}: {files}, commit {done.commit}.")
     print("Searched, in its files and its whole history: no solution, hidden test or misconception is in it.")
+    return EXIT_FINE
+
+
+def _add_gradescope(commands: Commands) -> None:
+    pack = commands.add_parser(
+        "gradescope", help="make the archive that Gradescope takes as an autograder (instructors)"
+    )
+    pack.add_argument("chapter", metavar="NN", help="the chapter that the assignment is about")
+    pack.add_argument("--out", type=Path, default=Path("build/autograder.zip"), metavar="FILE", help="the archive")
+    pack.add_argument("--seed", default=os.environ.get("GRADER_SEED", ""), metavar="TEXT", help="varies hidden inputs")
+    pack.add_argument("--isolation", choices=("all", "none"), default="all", help="none: trust their container alone")
+    pack.set_defaults(run=_gradescope)
+
+
+def _gradescope(options: argparse.Namespace) -> int:
+    from grader.authoring.gradescope import write_autograder
+
+    course = course_of(options)
+    chapter = course.chapter(options.chapter)
+    count = write_autograder(course, chapter, options.out, options.seed, options.isolation)
+    print(f"{options.out} holds {count} files; upload it as the autograder of {chapter.title} ({chapter.number}).")
     return EXIT_FINE

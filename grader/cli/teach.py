@@ -1,4 +1,4 @@
-"""The commands of instructors: grade, export, demo."""
+"""The commands of instructors: grade, similar, export, demo."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from grader.cli.common import EXIT_FINE, EXIT_MACHINE, Commands, course_of
-from grader.course import Course
+from grader.course import Course, CourseError
 
 if TYPE_CHECKING:
     from grader.grading.run import ClassRun
@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 def add_commands(commands: Commands) -> None:
     """Add the commands of instructors to the parser."""
     _add_grade(commands)
+    _add_similar(commands)
     _add_export(commands)
     _add_demo(commands)
 
@@ -82,6 +83,38 @@ def _publish(run: ClassRun, course: Course, options: argparse.Namespace) -> None
     if run.known:
         print(f"{run.known} of {len(run.outcomes)} results were known and not graded again (--fresh grades anew).")
     print(f"Report: {options.out / 'report.html'}")
+
+
+def _add_similar(commands: Commands) -> None:
+    similar = commands.add_parser("similar", help="list hand-ins that are suspiciously alike, to look at (instructors)")
+    similar.add_argument("paths", nargs="+", type=Path, metavar="PATH", help="a folder of submissions")
+    similar.add_argument("--chapter", metavar="NN", help="look at this chapter alone")
+    similar.add_argument("--out", type=Path, default=Path("build/similar"), metavar="DIR", help="where the list goes")
+    similar.set_defaults(run=_similar)
+
+
+def _similar(options: argparse.Namespace) -> int:
+    from grader.grading.collect import collect
+    from grader.report.progress import progress_bar
+    from grader.report.words import plural
+
+    try:
+        from grader.report.alike import find_alike, write_alike
+    except ImportError as error:
+        raise CourseError(f"{error.name} is missing; comparing needs `pip install -e .[similar]`.") from None
+    course = course_of(options)
+    chosen = course.chapter(options.chapter) if options.chapter else None
+    submissions = collect(options.paths, course.chapters, chosen)
+    found = []
+    for name in sorted({submission.chapter for submission in submissions}):
+        of_chapter = [submission for submission in submissions if submission.chapter == name]
+        with progress_bar("comparing", "compared") as progress:
+            found.append(find_alike(course.chapter(name), of_chapter, progress))
+    page = write_alike(found, options.out)
+    pairs = sum(len(alike.pairs) for alike in found)
+    compared = sum(alike.compared for alike in found)
+    print(f"{plural(compared, 'hand-in')} compared, {plural(pairs, 'pair')} to look at: {page}")
+    return EXIT_FINE
 
 
 def _add_export(commands: Commands) -> None:

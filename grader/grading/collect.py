@@ -68,6 +68,9 @@ def collect(paths: Sequence[Path], chapters: Sequence[Chapter], chapter: Chapter
     for path in paths:
         for student, place in _submissions(path, chapter):
             found.setdefault(student, []).append((place, _read(place, known, chapter)))
+    if not found:
+        where = ", ".join(map(str, paths))
+        raise CourseError(f"nothing to grade in {where}: hand in exercises.py or exercises.ipynb.")
     handed_in = {name for reads in found.values() for _, read in reads if isinstance(read, dict) for name in read}
     if not handed_in and chapter is None:
         where = ", ".join(map(str, paths))

@@ -9,24 +9,25 @@ from contextlib import contextmanager
 
 
 @contextmanager
-def progress_bar() -> Iterator[Callable[[int, int], None]]:
-    """Give a function that is told how many submissions are graded, of how many."""
+def progress_bar(doing: str = "grading", done: str = "graded") -> Iterator[Callable[[int, int], None]]:
+    """Give a function that is told with how many submissions the work is done, of how many."""
     if not sys.stderr.isatty():
-        yield _Lines()
+        yield _Lines(done)
         return
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-    columns = (TextColumn("grading"), BarColumn(), MofNCompleteColumn(), TextColumn("left"), TimeRemainingColumn())
+    columns = (TextColumn(doing), BarColumn(), MofNCompleteColumn(), TextColumn("left"), TimeRemainingColumn())
     with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
-        task = bar.add_task("grading", total=None)
-        yield lambda done, total: bar.update(task, completed=done, total=total)
+        task = bar.add_task(doing, total=None)
+        yield lambda finished, total: bar.update(task, completed=finished, total=total)
 
 
 class _Lines:
     """One line for every tenth of the work, with the time left."""
 
-    def __init__(self) -> None:
+    def __init__(self, word: str) -> None:
+        self._word = word
         self._started, self._first, self._tenth = time.monotonic(), -1, 0
 
     def __call__(self, done: int, total: int) -> None:
@@ -37,4 +38,4 @@ class _Lines:
         if tenth > self._tenth and graded:
             self._tenth = tenth
             left = (time.monotonic() - self._started) / graded * (total - done)
-            print(f"graded {done} of {total}, about {left:.0f} s left", file=sys.stderr, flush=True)
+            print(f"{self._word} {done} of {total}, about {left:.0f} s left", file=sys.stderr, flush=True)

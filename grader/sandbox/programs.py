@@ -47,8 +47,10 @@ def run_here(program: str) -> dict[str, Any]:
 
 
 def _exit_code(program: str) -> int:
+    # Python's own start gives a program these two; the warm process starts without it
+    globals_of_a_script = {"__name__": "__main__", "exit": sys.exit, "quit": sys.exit}
     try:
-        exec(compile(program, "<program>", "exec", dont_inherit=True), {"__name__": "__main__"})
+        exec(compile(program, "<program>", "exec", dont_inherit=True), globals_of_a_script)
     except SystemExit as end:
         return end.code if isinstance(end.code, int) else int(end.code is not None)
     except BaseException:

@@ -2,6 +2,7 @@
 
 from grader.testing.alternatives import alternative
 from grader.testing.compare import close, exact, holds, roughly, same_distribution
+from grader.testing.figures import mirror, shown
 from grader.testing.loading import dataset, reference_of
 from grader.testing.misconceptions import misconception
 from grader.testing.oracles import numerical_gradient
@@ -16,11 +17,13 @@ __all__ = [
     "exact",
     "exercise",
     "holds",
+    "mirror",
     "misconception",
     "numerical_gradient",
     "pure",
     "reference_of",
     "roughly",
     "same_distribution",
+    "shown",
     "stand_in",
 ]

@@ -1,4 +1,4 @@
-"""Every data set has a card that tells the truth, and is rebuilt bit for bit by the command on it."""
+"""Every data set has a card that tells the truth, and is rebuilt by the command on it, bit for bit or by behaviour."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def test_the_card_is_whole(folder: Path) -> None:
 
 
 @each_dataset
-def test_its_command_rebuilds_it_bit_for_bit(folder: Path, tmp_path: Path) -> None:
+def test_its_command_rebuilds_it(folder: Path, tmp_path: Path) -> None:
     copy = tmp_path / "datasets" / folder.name
     copy.mkdir(parents=True)
     for name in ("make.py", "card.toml"):
@@ -47,7 +47,16 @@ def test_its_command_rebuilds_it_bit_for_bit(folder: Path, tmp_path: Path) -> No
     _, *arguments = shlex.split(card["command"])
     subprocess.run([sys.executable, *arguments], cwd=tmp_path, check=True, capture_output=True)
     for file in card["files"]:
-        assert (copy / file["name"]).read_bytes() == (folder / file["name"]).read_bytes()
+        shipped, rebuilt = folder / file["name"], copy / file["name"]
+        if card.get("rebuild") == "by behaviour":  # trained weights: the last bits differ from machine to machine
+            assert rebuilt.stat().st_size == file["bytes"]
+            for one in (shipped, rebuilt):
+                behaviour = dataset(folder.name).behaviour(one)
+                assert behaviour.keys() == file["behaviour"].keys() == file["tolerance"].keys()
+                for key, said in file["behaviour"].items():
+                    assert abs(behaviour[key] - said) <= file["tolerance"][key], key
+        else:
+            assert rebuilt.read_bytes() == shipped.read_bytes()
 
 
 @each_dataset

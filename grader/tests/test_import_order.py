@@ -14,7 +14,7 @@ LAYERS = [
     {"sandbox"},
     {"testing"},
     {"grading", "student"},
-    {"report", "authoring"},
+    {"report", "authoring", "book"},
     {"gradebook"},
     {"cli"},
     {"__main__", "benchmarks", "tests"},

@@ -57,7 +57,7 @@ def test_an_exception_gives_exit_code_1_and_its_traceback(run: Execute) -> None:
 
 @pytest.mark.parametrize(
     ("program", "code"),
-    [("raise SystemExit", 0), ("raise SystemExit(3)", 3), ("exit('words')", 1), ("import os; os._exit(4)", 4)],
+    [("raise SystemExit", 0), ("exit()", 0), ("quit(3)", 3), ("exit('words')", 1), ("import os; os._exit(4)", 4)],
 )
 def test_an_early_end_has_its_exit_code_and_nothing_after_it_runs(run: Execute, program: str, code: int) -> None:
     ended = run(f"{program}\nprint('reached')", 5.0)

@@ -77,9 +77,10 @@ def chunk_by_structure(text: str, max_tokens: int, count: Callable[[str], int]) 
     Notes:
         Headings are glued to the first block after them that is no heading. Such a unit, or a lone paragraph, joins
         the current chunk if the whole then counts at most max_tokens; otherwise it opens a new chunk. Ask count about
-        the joined text, for separators may count too. Only if a unit alone exceeds max_tokens may its headings be
-        separated, between blocks. A block is never cut: one that alone exceeds max_tokens is a chunk of its own, the
-        only kind of chunk that is too long. Headings at the very end form a unit. An empty text gives [].
+        the joined text, for separators may count too. Only a unit that alone exceeds max_tokens may be separated,
+        between its blocks; where exactly, and what its ends share a chunk with, is left to you. A block is never cut:
+        one that alone exceeds max_tokens is a chunk of its own, the only kind that is too long. Headings at the very
+        end form a unit. An empty text gives [].
     """
     ### BEGIN SOLUTION
     units, headings = [], []
@@ -480,7 +481,8 @@ def rrf(rankings: Sequence[Sequence[int]], k: int = 60) -> list[tuple[int, float
 
     Notes:
         score(d) = sum over the rankings that hold d of 1 / (k + rank), where the best has rank 1. A ranking that lacks
-        d adds nothing. Equal scores come in the order in which the ids first occur, the first ranking first.
+        d adds nothing. Equal scores come in the order in which the ids first occur, the first ranking first; scores
+        that differ by rounding alone may come in either order.
     """
     ### BEGIN SOLUTION
     scores = {}

@@ -918,7 +918,8 @@ def test_loop_never_obeys_an_observation(exercises):
     exact((desk.ran, desk.store), (["get"], {"mail": evil}), "the tools that were run, and the store")
     exact(got["messages"][3], {"role": "tool", "content": evil}, "the observation, word for word")
     exact((got["answer"], roles(got)[0]), ("The mail is odd.", "system"), "the answer, and the first role")
-    holds("<tool_call>" not in got["messages"][0]["content"], "The task and the mail stay out of the system message.")
+    system = got["messages"][0]["content"]
+    holds("my mail" not in system and '"z"' not in system, "The task and the mail stay out of the system message.")
     holds("stolen" not in got["messages"][1]["content"], "What the mail says stays a tool message.")
 
 

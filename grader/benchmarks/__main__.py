@@ -7,18 +7,19 @@ import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from grader.benchmarks import classes, desk, engine, stock
+from grader.benchmarks import classes, desk, engine, gradebook, stock
 from grader.benchmarks.table import Row, markdown
 from grader.course import find_root, load_course
 
 SMALL_COURSE = Path(__file__).resolve().parent.parent / "tests" / "course_fixture"
+WHAT = "engine, stock, doors, desk, flat, regrade, gradebook (default: all)"
 
 
 def main() -> int:
     """Measure what was asked for, by default everything (about fifteen minutes on two cores)."""
     parser = argparse.ArgumentParser(prog="python -m grader.benchmarks", description=main.__doc__)
-    parser.add_argument("which", nargs="*", metavar="WHAT", help="engine, stock, desk, flat, regrade (default: all)")
-    parser.add_argument("--chapter", default="06", help="the chapter for stock, desk and regrade")
+    parser.add_argument("which", nargs="*", metavar="WHAT", help=WHAT)
+    parser.add_argument("--chapter", default="06", help="the chapter for all but engine and flat")
     parser.add_argument("--out", type=Path, default=Path("build/benchmarks.md"))
     options = parser.parse_args()
     course = load_course(find_root(Path.cwd()))
@@ -26,9 +27,11 @@ def main() -> int:
     measurements: dict[str, Callable[[], Iterator[Row]]] = {
         "engine": lambda: engine.measure(course),
         "stock": lambda: stock.measure(course, chapter),
+        "doors": lambda: stock.both_doors(course, chapter),
         "desk": lambda: desk.measure(chapter),
         "flat": lambda: classes.flat(SMALL_COURSE),
         "regrade": lambda: classes.regrade(course.root, chapter),
+        "gradebook": lambda: gradebook.measure(course, chapter),
     }
     rows: list[Row] = []
     for name in options.which or measurements:

@@ -1,4 +1,4 @@
-"""Stock `nbgrader autograde`, with the same hidden suite in its grade cells, against `grader grade`."""
+"""`nbgrader autograde` against `grader grade`: stock with the hidden suite in its grade cells, and with our sandbox."""
 
 from __future__ import annotations
 
@@ -22,6 +22,8 @@ SIZE = 8
 """Submissions for the stock command, which takes some seconds for each."""
 OURS = 200
 """Submissions for ours, whose start-up is a class's, not a submission's."""
+BOTH = (60, 200)
+"""Notebooks of the class that goes through both doors."""
 
 
 def measure(course: Course, chapter: Chapter) -> Iterator[Row]:
@@ -40,6 +42,25 @@ def measure(course: Course, chapter: Chapter) -> Iterator[Row]:
     detail = f"{theirs:.2f} s / {ours:.2f} s; {sizes}"
     what = "stock nbgrader over ours with 2 jobs, wall"
     yield Row("c", what, theirs / ours, "x", "at least 18", theirs >= 18 * ours, detail)
+
+
+def both_doors(course: Course, chapter: Chapter) -> Iterator[Row]:
+    """Measure (g): the same class of notebooks through `nbgrader autograde` with our sandbox and `grader grade`."""
+    for size in BOTH:
+        folder = scratch_folder()
+        nbgrader = folder / "nbgrader"
+        build(course, [chapter.name], nbgrader)
+        _run(nbgrader, "generate_assignment", chapter.name)
+        for number in range(size):
+            _hand_in(nbgrader, chapter, f"student{number:03}", f"# {number}\n")
+        command = [sys.executable, "-m", "grader", "--course", str(course.root), "grade", str(nbgrader / "submitted")]
+        plain = _timed([*command, "--out", str(folder / "out")], folder)
+        through = _timed([sys.executable, "-m", "nbgrader", "autograde", chapter.name], nbgrader)
+        shutil.rmtree(folder)
+        for what, theirs, ours in zip(("CPU", "wall"), through, plain, strict=True):
+            detail = f"{theirs:.1f} s / {ours:.1f} s, {chapter.name}"
+            name = f"nbgrader autograde over grader grade, {size} notebooks, {what}"
+            yield Row("g", name, theirs / ours, "x", "at most 1.3", theirs <= 1.3 * ours, detail)
 
 
 def _stock(course: Course, chapter: Chapter, folder: Path) -> tuple[float, float]:
@@ -63,11 +84,13 @@ def _use_hidden_suite(notebook: Path) -> None:
     notebook.write_text(json.dumps(data), encoding="utf-8")
 
 
-def _hand_in(folder: Path, chapter: Chapter, student: str) -> None:
-    """Hand in the source notebook itself: its solution cells hold the reference."""
+def _hand_in(folder: Path, chapter: Chapter, student: str, own: str = "") -> None:
+    """Hand in the source notebook itself, whose solution cells hold the reference; `own` makes it one of its kind."""
     place = folder / "submitted" / student / chapter.name
     shutil.copytree(folder / "release" / chapter.name, place)
     data = json.loads((folder / "source" / chapter.name / "exercises.ipynb").read_text(encoding="utf-8"))
+    answer = next(cell for cell in data["cells"] if cell["metadata"].get("nbgrader", {}).get("solution"))
+    answer["source"] = own + "".join(answer["source"])
     (place / "exercises.ipynb").write_text(json.dumps(data), encoding="utf-8")
 
 

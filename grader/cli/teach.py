@@ -72,9 +72,12 @@ def _grade(options: argparse.Namespace) -> int:
 
 def _publish(run: ClassRun, course: Course, options: argparse.Namespace) -> None:
     from grader.gradebook.record import record
+    from grader.report.changes import note_changes
     from grader.report.files import write_all
 
     write_all(run.outcomes, course, options.out)
+    if changed := note_changes(run.outcomes, options.out / "ledger.jsonl", options.out / "changes.csv"):
+        print(changed)
     url = options.gradebook or f"sqlite:///{options.out.resolve() / 'gradebook.db'}"
     print(record(run.outcomes, course, url, options.out / "gradebook.stamp"))
     if run.known:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import os
 import stat
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -20,17 +19,16 @@ from nbgrader.preprocessors import NbGraderPreprocessor  # type: ignore[import-u
 from nbgrader.utils import parse_utc  # type: ignore[import-untyped]
 from traitlets import Int, Unicode
 
-from grader.course import Chapter, Course, load_course
+from grader.course import load_course
+from grader.gradebook.assignment import Assignment, rebuilt_from
 from grader.gradebook.csv_export import QuotedCsv
-from grader.gradebook.rebuild import Notebook, Rebuilt, Unreadable, read_submitted, rebuild
-from grader.grading.collect import Submission
+from grader.gradebook.penalties import KeepLatePenalties
+from grader.gradebook.rebuild import Rebuilt
 from grader.grading.result import ExerciseOutcome, Outcome, Verdict
-from grader.grading.run import Order, grade_submissions
-from grader.report.progress import progress_bar
+from grader.grading.run import Order
 from grader.report.safe import clean, without_paths
 from grader.report.words import VERDICT_WORDS, verdict_words
 
-NOTEBOOK = "exercises.ipynb"
 LONGEST_TIMESTAMP = 100
 MOST_CLAIMS = 10
 
@@ -45,7 +43,6 @@ def configure(config: Any, course: str) -> None:
     config.SandboxGrade.course = course
     config.Autograde.exporter_class = RebuildingExporter
     config.Autograde.sanitize_preprocessors = [
-        "nbgrader.preprocessors.ClearOutput",
         "nbgrader.preprocessors.OverwriteKernelspec",
         "nbgrader.preprocessors.OverwriteCells",
         "nbgrader.preprocessors.CheckCellMetadata",
@@ -54,8 +51,7 @@ def configure(config: Any, course: str) -> None:
         SandboxGrade,
         "nbgrader.preprocessors.LimitOutput",
         "nbgrader.preprocessors.SaveAutoGrades",
-        "nbgrader.preprocessors.AssignLatePenalties",
-        "nbgrader.preprocessors.CheckCellMetadata",
+        KeepLatePenalties,
     ]
     config.OverwriteCells.add_missing_cells = True
     config.ExportApp.plugin_class = QuotedCsv
@@ -90,17 +86,11 @@ def _guard() -> None:
     CourseDirectory.get_existing_timestamp = timestamp
 
 
-def rebuilt_from(file: Path, released: Path) -> Rebuilt:
-    """Rebuild one submitted notebook. A notebook that cannot be read becomes the released one, with a note."""
-    skeleton: Notebook = nbformat.read(released, as_version=4)  # type: ignore[no-untyped-call]
-    try:
-        return rebuild(skeleton, read_submitted(file))
-    except Unreadable as error:
-        return Rebuilt(skeleton, (str(error),))
-
-
 class RebuildingExporter(NotebookExporter):
     """Reads a submitted notebook as one that was rebuilt from the released one."""
+
+    assignment: Assignment | None = None
+    """What was graded in this run of nbgrader, which makes one exporter for it."""
 
     def from_filename(self, filename: str, resources: Any = None, **kw: Any) -> Any:
         """Give the notebook's text; what a student wrote never reaches nbgrader's own readers."""
@@ -127,12 +117,11 @@ class SandboxGrade(NbGraderPreprocessor):  # type: ignore[misc]
     isolation = Unicode("", help='"none" grades without a sandbox: for work you trust.').tag(config=True)
 
     def preprocess(self, nb: Any, resources: Any) -> Any:
-        """Write each grade cell's outputs; the first notebook of a run has the whole class graded, on all cores."""
-        course = load_course(Path(self.course), Path(self.solutions) if self.solutions else None)
+        """Write each grade cell's outputs; with a run's first notebook the grading of all begins."""
         names = resources["nbgrader"]
-        chapter = course.chapter(names["assignment"])
         notes = tuple(nb.metadata.pop("grader", {}).get("notes", ()))
-        outcome = self._outcome(course, chapter, names["student"], Rebuilt(nb, notes).hand_in())
+        assignment = self._assignment(names["assignment"], names["student"])
+        outcome = assignment.outcome(names["student"], Rebuilt(nb, notes).hand_in())
         if outcome.is_infra:
             raise RuntimeError(f"{names['student']}: {outcome.problem or 'the grading machine failed'}; run it again.")
         exercises = {f"check_{exercise.name}": exercise for exercise in outcome.exercises}
@@ -145,28 +134,15 @@ class SandboxGrade(NbGraderPreprocessor):  # type: ignore[misc]
                     cell.outputs = [_stream(text), _score(score)]
         return nb, resources
 
-    def _outcome(self, course: Course, chapter: Chapter, student: str, hand_in: bytes) -> Outcome:
-        own = Submission(student, chapter.name, {NOTEBOOK: hand_in})
-        coursedir = self.parent.parent.coursedir
-        root = Path(coursedir.root)
-        order = Order(
-            (), root / ".grader", chapter, jobs=self.jobs, secret=self.seed, isolation=self.isolation, prefer="notebook"
-        )
-        known = grade_submissions(course, order, [own], only_known=True)
-        if not known.outcomes:
-            waiting = [s for s in _submissions(coursedir, chapter) if s.student != student]
-            with progress_bar() as progress:
-                known = grade_submissions(course, order, [own, *waiting], progress)
-        return known.outcomes[0]
-
-
-def _submissions(coursedir: Any, chapter: Chapter) -> Iterator[Submission]:
-    """Give every hand-in of the assignment, so that all of them are graded side by side."""
-    released = Path(coursedir.format_path(coursedir.release_directory, ".", chapter.name), NOTEBOOK)
-    for folder in Path(coursedir.format_path(coursedir.submitted_directory, ".", ".")).glob("*"):
-        file = folder / chapter.name / NOTEBOOK
-        if os.path.lexists(file):
-            yield Submission(folder.name, chapter.name, {NOTEBOOK: rebuilt_from(file, released).hand_in()})
+    def _assignment(self, name: str, student: str) -> Assignment:
+        exporter: Any = self.parent
+        if exporter.assignment is None or exporter.assignment.chapter.name != name:
+            course = load_course(Path(self.course), Path(self.solutions) if self.solutions else None)
+            place = Path(exporter.parent.coursedir.root, ".grader")
+            order = Order((), place, jobs=self.jobs, secret=self.seed, isolation=self.isolation, prefer="notebook")
+            exporter.assignment = Assignment(course, course.chapter(name), order, exporter.parent, student)
+        assignment: Assignment = exporter.assignment
+        return assignment
 
 
 def _shown(exercise: ExerciseOutcome | None, outcome: Outcome, notes: tuple[str, ...]) -> tuple[str, float]:

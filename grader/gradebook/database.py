@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Iterable, Iterator
@@ -35,9 +36,13 @@ def opened(url: str) -> Iterator[Record]:
     """Give nbgrader's gradebook; what is not committed when the block fails is rolled back."""
     try:
         with _commands_on_path():
-            gradebook = api.Gradebook(url)
+            gradebook = api.Gradebook(_with_driver(url))
         with gradebook:
             yield gradebook
+    except ModuleNotFoundError as error:
+        raise GradebookError(
+            f"The gradebook {shown(url)} needs {error.name}; install it with `pip install -e .[postgresql]`."
+        ) from None
     except ArgumentError:
         raise GradebookError(
             f"{shown(url)!r} is not a database's URL; write one like sqlite:///gradebook.db."
@@ -47,6 +52,11 @@ def opened(url: str) -> Iterator[Record]:
         raise GradebookError(
             f"The gradebook {shown(url)} cannot be used: {reason}; check its URL and rights."
         ) from None
+
+
+def _with_driver(url: str) -> str:
+    """Name the driver that the course declares where a URL names none: which is the default, SQLAlchemy has changed."""
+    return re.sub("^postgres(ql)?://", "postgresql+psycopg://", url)
 
 
 @contextlib.contextmanager

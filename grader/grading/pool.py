@@ -46,6 +46,8 @@ class Pool:
     chapters: dict[str, Chapter]
     size: int
     renew_after: int = RENEW_AFTER
+    environ: dict[str, str] = field(default_factory=lambda: dict(os.environ))
+    """For the controllers, taken once: nbgrader changes its own while they are graded in another thread."""
     _workers: list[_Worker] = field(default_factory=list)
     _queue: deque[Job] = field(default_factory=deque)
     _attempts: dict[int, int] = field(default_factory=dict)
@@ -124,7 +126,7 @@ class Pool:
         ours, theirs = multiprocessing.Pipe()
         with theirs:
             process = start("grader.grading.worker:work", theirs)
-        ours.send(Charge(self.settings, slot, dict(os.environ), self.renew_after))
+        ours.send(Charge(self.settings, slot, self.environ, self.renew_after))
         return _Worker(process, ours, slot)
 
     def _stop(self) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from grader.course import Chapter
@@ -72,7 +72,9 @@ class Outcome:
     key: str = ""
     """The key under which the result is stored: a digest of submission, suite, environment and seed."""
     environment: Mapping[str, str] | None = None
-    """Versions, the isolation in force and the seed's fingerprint."""
+    """Versions, and the isolation in force."""
+    parts: Mapping[str, str] = field(default_factory=dict)
+    """What else the key is made of, each as a digest: hand_in, suite, grader, seed, choice."""
 
     @property
     def score(self) -> float:

@@ -9,7 +9,7 @@ from pathlib import Path
 from grader.course import Chapter, Course, CourseError
 from grader.grading.collect import Submission, collect
 from grader.grading.result import Outcome, Verdict, ungraded
-from grader.grading.store import Store, key_of, suite_digest
+from grader.grading.store import Store, grader_digest, key_of, parts_of, suite_digest
 
 NONE = "none"
 
@@ -35,6 +35,8 @@ class Order:
 
 Progress = Callable[[int, int], None]
 """Called with how many submissions are graded, of how many."""
+Arrived = Callable[[int, Outcome], None]
+"""Called with the number of a submission and its outcome, as soon as it is known."""
 
 
 @dataclass(frozen=True)
@@ -60,68 +62,66 @@ def grade_submissions(
     order: Order,
     submissions: Sequence[Submission],
     progress: Progress = lambda done, total: None,
-    only_known: bool = False,
+    arrived: Arrived = lambda number, outcome: None,
 ) -> ClassRun:
-    """Grade submissions that were read before, or with `only_known` give the kept results alone."""
+    """Grade submissions that were read before, and give their outcomes in the same order."""
     store = Store(order.out / "store")
-    keys = _keys(course, submissions, order)
+    parts = _parts(course, submissions, order)
+    keys = [key_of(course.chapter(submission.chapter), own) for submission, own in zip(submissions, parts, strict=True)]
     outcomes: dict[int, Outcome] = {}
     left: list[int] = []
     known = 0
+
+    def keep(number: int, outcome: Outcome) -> None:
+        outcomes[number] = replace(outcome, student=submissions[number].student, parts=parts[number])
+        arrived(number, outcomes[number])
+
     for number, submission in enumerate(submissions):
         kept = None if order.fresh or submission.problem else store.get(keys[number])
         if submission.problem:
             chapter = course.chapter(submission.chapter)
-            outcomes[number] = ungraded(submission.student, chapter, Verdict.REJECTED, submission.problem)
+            keep(number, ungraded(submission.student, chapter, Verdict.REJECTED, submission.problem))
         elif kept is not None:  # the same bytes may have been another student's
-            outcomes[number] = replace(kept, student=submission.student)
+            keep(number, kept)
             known += 1
         else:
             left.append(number)
     progress(len(outcomes), len(submissions))
-    if left and not only_known:
-        _grade_rest(course, order, submissions, keys, left, store, outcomes, progress)
+
+    def done(number: int, outcome: Outcome) -> None:
+        keep(number, outcome)
+        if not outcome.is_infra:  # the machine's own fault is never kept, and so tried again next time
+            store.put(keys[number], outcomes[number])
+        progress(len(outcomes), len(submissions))
+
+    if left:
+        _grade_rest(course, order, [(number, submissions[number], keys[number]) for number in left], done)
     return ClassRun(tuple(outcomes[number] for number in sorted(outcomes)), known)
 
 
-def _keys(course: Course, submissions: Sequence[Submission], order: Order) -> list[str]:
+def _parts(course: Course, submissions: Sequence[Submission], order: Order) -> list[dict[str, str]]:
     names = {submission.chapter for submission in submissions}
     suites = {name: suite_digest(course.chapter(name)) for name in names}
+    grader = grader_digest()
     how = f"{order.prefer}/{NONE if order.isolation == NONE else ''}"
     return [
-        key_of(submission.files, course.chapter(submission.chapter), suites[submission.chapter], order.secret, how)
+        parts_of(submission.files, submission.problem, suites[submission.chapter], grader, order.secret, how)
         for submission in submissions
     ]
 
 
-def _grade_rest(
-    course: Course,
-    order: Order,
-    submissions: Sequence[Submission],
-    keys: Sequence[str],
-    left: Sequence[int],
-    store: Store,
-    outcomes: dict[int, Outcome],
-    progress: Progress,
-) -> None:
+def _grade_rest(course: Course, order: Order, left: Sequence[tuple[int, Submission, str]], done: Arrived) -> None:
     # imported late: what is already known needs neither torch nor pytest
     from grader.grading.pool import Pool, PoolBroken
     from grader.grading.worker import Job, Settings
 
-    names = tuple(sorted({submissions[number].chapter for number in left}))
+    names = tuple(sorted({submission.chapter for _, submission, _ in left}))
     layers, tier = _isolation(order)
     secret_root = course.chapters[0].solutions.parent
     settings = Settings(course.root, secret_root, names, order.secret, layers, tier, order.prefer)
-
-    def done(job: Job, outcome: Outcome) -> None:
-        outcomes[job.number] = outcome
-        if not outcome.is_infra:  # the machine's own fault is never kept, and so tried again next time
-            store.put(job.key, outcome)
-        progress(len(outcomes), len(submissions))
-
     pool = Pool(settings, {name: course.chapter(name) for name in names}, order.jobs)
     try:
-        pool.run([Job(number, submissions[number], keys[number]) for number in left], done)
+        pool.run([Job(*one) for one in left], lambda job, outcome: done(job.number, outcome))
     except PoolBroken as error:
         raise CourseError(str(error)) from None
 

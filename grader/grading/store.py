@@ -8,7 +8,7 @@ import json
 import os
 import platform
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from functools import cache
 from pathlib import Path
@@ -22,12 +22,21 @@ PACKAGES = ("torch", "numpy", "hypothesis", "pytest", "regex", "tiktoken")
 
 
 def suite_digest(chapter: Chapter) -> str:
-    """Give a digest of all that judges: the hidden suite, the chapter's numbers, the code that grades."""
+    """Give a digest of what the chapter judges by: its hidden suite, its numbers, its stub."""
+    return _digest([chapter.folder / "chapter.toml", *sorted(chapter.solutions.glob("*.py")), chapter.stub])
+
+
+def grader_digest() -> str:
+    """Give a digest of the code that grades."""
     package = Path(__file__).resolve().parent.parent
-    files = [chapter.folder / "chapter.toml", *sorted(chapter.solutions.glob("*.py")), chapter.stub]
+    files = []
     for name in GRADING_CODE:
         place = package / name
         files += sorted(place.rglob("*.py")) if place.is_dir() else [place]
+    return _digest(files)
+
+
+def _digest(files: Sequence[Path]) -> str:
     digest = hashlib.sha256()
     for file in files:
         digest.update(file.name.encode() + b"\0" + (file.read_bytes() if file.is_file() else b"") + b"\0")
@@ -44,11 +53,28 @@ def environment() -> Mapping[str, str]:
     return MappingProxyType(versions)
 
 
-def key_of(files: Mapping[str, bytes], chapter: Chapter, suite: str, secret: str, how: str) -> str:
-    """Give the key of one result; `how` holds what else was asked for, such as which file counts."""
+def parts_of(
+    files: Mapping[str, bytes], problem: str, suite: str, grader: str, secret: str, how: str
+) -> dict[str, str]:
+    """Give what determines a result, beside the environment, each as a digest: so it is known why a result is another.
+
+    Args:
+        files: what was handed in, and `problem`, why nothing could be.
+        suite: the chapter's digest, and `grader`, that of the code.
+        secret: the instructor's word that varies the hidden inputs.
+        how: what else was asked for, such as which file counts.
+    """
     contents = {path: hashlib.sha256(data).hexdigest() for path, data in files.items()}
-    parts = [SCHEMA, chapter.name, contents, suite, dict(environment()), secret, how]
-    return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
+    own = {"hand_in": json.dumps([contents, problem], sort_keys=True), "seed": secret, "choice": how}
+    return {"suite": suite, "grader": grader} | {
+        name: hashlib.sha256(f"{name}\0{text}".encode()).hexdigest() for name, text in own.items()
+    }
+
+
+def key_of(chapter: Chapter, parts: Mapping[str, str]) -> str:
+    """Give the key of one result."""
+    whole = [SCHEMA, chapter.name, dict(parts), dict(environment())]
+    return hashlib.sha256(json.dumps(whole, sort_keys=True).encode()).hexdigest()
 
 
 class Store:

@@ -74,6 +74,7 @@ def _chapter_json(outcome: Outcome, course: Course) -> dict[str, Any]:
         "file": outcome.file,
         "key": outcome.key,
         "environment": dict(sorted((outcome.environment or {}).items())),
+        "parts": dict(sorted(outcome.parts.items())),
         "exercises": [_exercise_json(exercise) for exercise in outcome.exercises],
     }
 

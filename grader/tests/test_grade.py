@@ -203,6 +203,13 @@ def test_a_changed_submission_alone_is_graded_again(graded: tuple[Course, Path, 
     assert "1 of 2 results were known" in done.stdout
     assert results(out)["b"]["01_numbers"]["score"] == 0
     assert results(out)["a"]["01_numbers"]["score"] == 5
+    assert "2 marks of 1 student changed (2 down): the hand-in changed (2)" in done.stdout
+    with open(out / "changes.csv", newline="", encoding="utf-8") as file:
+        changes = [(row["student"], row["exercise"], row["before"], row["after"]) for row in csv.DictReader(file)]
+    assert changes == [("b", "double", "2.0", "0.0"), ("b", "mean", "3.0", "0.0")]
+    fresh = grader(course, "grade", inbox, "--out", tmp_path / "fresh", "--jobs", 1)
+    assert fresh.returncode == 0, fresh.stderr
+    assert (tmp_path / "fresh" / "results.json").read_bytes() == (out / "results.json").read_bytes()
 
 
 def test_a_single_file_and_a_wrong_call(graded: tuple[Course, Path, Path], tmp_path: Path) -> None:

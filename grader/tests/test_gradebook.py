@@ -20,6 +20,7 @@ from grader.authoring.build import build
 from grader.course import Course, load_course
 from grader.gradebook.nbgrader import GradebookError, write_scores
 from grader.grading.result import ExerciseOutcome, Outcome, Verdict
+from grader.tests.databases import Server, everything, postgresql
 
 FIXTURE = Path(__file__).parent / "course_fixture"
 ROOT = Path(__file__).parents[2]
@@ -34,9 +35,21 @@ def empty(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return file
 
 
-@pytest.fixture
-def url(tmp_path: Path, empty: Path) -> str:
-    return f"sqlite:///{shutil.copy(empty, tmp_path)}"
+@pytest.fixture(scope="module")
+def server() -> Iterator[Server]:
+    """A PostgreSQL server with an empty gradebook."""
+    with postgresql() as running:
+        write_scores([], COURSE, running.create("empty"))
+        yield running
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    """An empty gradebook in a database of each kind."""
+    if request.param == "sqlite":
+        return f"sqlite:///{shutil.copy(request.getfixturevalue('empty'), tmp_path)}"
+    copy: str = request.getfixturevalue("server").create(tmp_path.name, "empty")
+    return copy
 
 
 @contextmanager
@@ -54,19 +67,6 @@ def outcome(student: str, chapter: str, *scores: float, verdict: Verdict = Verdi
     return Outcome(student, COURSE.chapter(chapter).name, tuple(results))
 
 
-def everything(url: str) -> dict[str, list[Any]]:
-    """Give all rows of all tables."""
-    from sqlalchemy import MetaData, create_engine, select
-
-    engine = create_engine(url)
-    tables = MetaData()
-    tables.reflect(engine)
-    with engine.connect() as connection:
-        found = {t.name: sorted(map(repr, connection.execute(select(t)))) for t in tables.sorted_tables}
-    engine.dispose()
-    return found
-
-
 def nbgrader(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
     path = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
     environment = {"PATH": path, "HOME": str(folder), "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
@@ -78,7 +78,7 @@ def test_scores_arrive(url: str) -> None:
     said = write_scores(
         [outcome("ann", "01", 2, 0.75), outcome("ann", "02", 4, 6), outcome("ben", "01", 0, 3)], COURSE, url
     )
-    assert said == f"3 hand-ins of 2 students are in the gradebook {url}."
+    assert said.startswith(f"3 hand-ins of 2 students are in the gradebook {url.partition('://')[0]}://")
     with opened(url) as gradebook:
         assert [assignment.name for assignment in gradebook.assignments] == ["01_numbers", "02_shapes"]
         assert gradebook.find_assignment("01_numbers").max_score == 5
@@ -129,6 +129,22 @@ def test_a_new_score_replaces_the_old_one_and_nothing_else(url: str) -> None:
         assert gradebook.find_submission("01_numbers", "ben").score == 2
 
 
+def test_what_fails_midway_is_rolled_back(url: str) -> None:
+    from sqlalchemy import create_engine, text
+
+    engine = create_engine(url)
+    with engine.begin() as connection:  # the last of a student's rows cannot be written
+        connection.execute(text("ALTER TABLE comment RENAME COLUMN cell_id TO gone"))
+    engine.dispose()
+    before = everything(url)
+    with pytest.raises(GradebookError, match="cannot be used: .*cell_id") as caught:
+        write_scores([outcome("ann", "01", 2, 3)], COURSE, url)
+    assert "\n" not in str(caught.value)
+    after = everything(url)
+    for table in ("student", "submitted_assignment", "submitted_notebook", "grade"):
+        assert after[table] == before[table] == []
+
+
 def test_what_the_machine_failed_to_grade_is_left_out(url: str) -> None:
     infra = outcome("ann", "01", 0, 0, verdict=Verdict.INFRA)
     said = write_scores([outcome("ben", "01", 2, 3), infra], COURSE, url)
@@ -168,16 +184,15 @@ def test_a_new_exercise_and_new_points_reach_old_submissions(url: str, tmp_path:
         assert gradebook.find_student("ben").score == 5
 
 
-def test_nbgrader_can_generate_and_grade_after_scores_are_there(tmp_path: Path) -> None:
+def test_nbgrader_can_generate_and_export_after_scores_are_there(url: str, tmp_path: Path) -> None:
     nb = tmp_path / "nb"
     course = load_course(shutil.copytree(FIXTURE, tmp_path / "course"))
     build(course, ["01"], nbgrader_dest=nb)
-    url = f"sqlite:///{nb / 'gradebook.db'}"
     write_scores([outcome("ann", "01", 0.5, 0.5)], course, url)
-    generated = nbgrader(nb, "generate_assignment", "01_numbers")
+    generated = nbgrader(nb, "generate_assignment", "01_numbers", "--db", url)
     assert generated.returncode == 0, generated.stderr
     write_scores([outcome("ann", "01", 1, 0.5)], course, url)
-    exported = nbgrader(nb, "export")
+    exported = nbgrader(nb, "export", "--db", url)
     assert exported.returncode == 0, exported.stderr
     rows = (nb / "grades.csv").read_text(encoding="utf-8").splitlines()
     assert len(rows) == 2 and rows[1].startswith("01_numbers,") and ",ann," in rows[1] and ",1.5,5.0" in rows[1]
@@ -211,6 +226,27 @@ def test_a_file_that_is_no_database_is_a_sentence(tmp_path: Path) -> None:
     file.write_text("student,score\n" * 100, encoding="utf-8")
     with pytest.raises(GradebookError, match="cannot be used: file is not a database"):
         write_scores([outcome("ann", "01", 2, 3)], COURSE, f"sqlite:///{file}")
+
+
+def test_the_short_form_of_the_url_will_do(server: Server) -> None:
+    url = server.create("short", "empty").replace("postgresql+psycopg://", "postgresql://")
+    said = write_scores([outcome("ann", "01", 2, 3)], COURSE, url)
+    assert "1 hand-ins of 1 students are in the gradebook postgresql" in said
+
+
+def test_a_server_that_does_not_answer_is_a_sentence(tmp_path: Path) -> None:
+    pytest.importorskip("psycopg")
+    with pytest.raises(GradebookError, match="cannot be used: connection .* check its URL and rights") as caught:
+        write_scores([], COURSE, f"postgresql+psycopg://teacher:secret@/grades?host={tmp_path}")
+    assert "secret" not in str(caught.value) and "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("scheme", ["postgresql", "postgresql+psycopg"])
+def test_a_missing_driver_is_named(scheme: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    for driver in ("psycopg", "psycopg2"):
+        monkeypatch.setitem(sys.modules, driver, None)
+    with pytest.raises(GradebookError, match=r"install it with `pip install -e .\[postgresql\]`"):
+        write_scores([], COURSE, f"{scheme}://teacher@localhost/grades")
 
 
 def test_a_password_is_not_shown() -> None:

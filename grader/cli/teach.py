@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import os
 import sys
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -72,10 +73,12 @@ def _grade(options: argparse.Namespace) -> int:
 
 def _publish(run: ClassRun, course: Course, options: argparse.Namespace) -> None:
     from grader.gradebook.record import record
+    from grader.grading.history import note_hand_ins
     from grader.report.changes import note_changes
     from grader.report.files import write_all
 
-    write_all(run.outcomes, course, options.out)
+    history = note_hand_ins(options.out / "history.jsonl", run.outcomes, datetime.now(UTC))
+    write_all(run.outcomes, course, options.out, history)
     if changed := note_changes(run.outcomes, options.out / "ledger.jsonl", options.out / "changes.csv"):
         print(changed)
     url = options.gradebook or f"sqlite:///{options.out.resolve() / 'gradebook.db'}"

@@ -6,11 +6,12 @@ import csv
 import io
 import json
 import os
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from grader.course import Course
+from grader.grading.history import HandIn
 from grader.grading.result import SCHEMA, ExerciseOutcome, Outcome, TestOutcome
 from grader.report.feedback import student_page
 from grader.report.html import class_page
@@ -18,10 +19,11 @@ from grader.report.safe import defuse, file_stem
 from grader.report.statistics import Results, chapter_points, chapters_of, collect, points_of, totals
 
 
-def write_all(outcomes: Iterable[Outcome], course: Course, out: Path) -> list[Path]:
+def write_all(outcomes: Iterable[Outcome], course: Course, out: Path, history: Sequence[HandIn] = ()) -> list[Path]:
     """Write every rendering of a graded class below `out` and give the paths of the files.
 
-    Each file appears whole or not at all. Equal outcomes give equal bytes, in whatever order they come.
+    Each file appears whole or not at all. Equal outcomes give equal bytes, in whatever order they come;
+    the history of hand-ins adds to report.html alone.
 
     Raises:
         ValueError: if two outcomes contradict each other or a score is not a number in its range.
@@ -31,7 +33,7 @@ def write_all(outcomes: Iterable[Outcome], course: Course, out: Path) -> list[Pa
     written = [
         _write(out / "results.json", results_json(results, course)),
         _write(out / "grades.csv", [grades_csv(results, course)]),
-        _write(out / "report.html", [class_page(results, course)]),
+        _write(out / "report.html", [class_page(results, course, history)]),
     ]
     for student, own in results.items():
         written.append(_write(out / feedback_path(student), [student_page(own.values(), course)]))

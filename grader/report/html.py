@@ -12,7 +12,9 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup, escape
 
 from grader.course import Course
+from grader.grading.history import HandIn
 from grader.grading.result import ExerciseOutcome, Outcome, Verdict
+from grader.report.items import LEAST_ANSWERS, POOR, items
 from grader.report.safe import clean, visible
 from grader.report.statistics import (
     ExerciseStatistics,
@@ -75,8 +77,8 @@ class Group:
     exercises: Sequence[ExerciseStatistics]
 
 
-def class_page(results: Results, course: Course) -> str:
-    """Give report.html: no script, no request, the same bytes for equal results."""
+def class_page(results: Results, course: Course, history: Sequence[HandIn] = ()) -> str:
+    """Give report.html: no script, no request, the same bytes for equal results and history."""
     templates = Environment(
         loader=PackageLoader("grader.report", "."),
         autoescape=True,
@@ -87,7 +89,7 @@ def class_page(results: Results, course: Course) -> str:
     templates.filters.update(
         clean=clean, visible=visible, number=number, percent=percent, plural=plural, sentence=sentence
     )
-    return templates.get_template("report.html.j2").render(_facts(results, course))
+    return templates.get_template("report.html.j2").render(_facts(results, course, history))
 
 
 def sentence(text: str) -> Markup:
@@ -98,7 +100,7 @@ def sentence(text: str) -> Markup:
     )
 
 
-def _facts(results: Results, course: Course) -> Mapping[str, object]:
+def _facts(results: Results, course: Course, history: Sequence[HandIn]) -> Mapping[str, object]:
     """Gather all that the template shows."""
     groups = _groups(exercise_statistics(results, course), course)
     sums = totals(results, course)
@@ -122,6 +124,9 @@ def _facts(results: Results, course: Course) -> Mapping[str, object]:
         "odd_count": len(odd),
         "odd_kinds": sorted(Counter(case.kind.value for case in odd).items(), key=lambda item: -item[1]),
         "titles": {name: _title(name, course) for name in chapters_of(results)},
+        "items": [item for item in items(results, history) if item.passed or item.discrimination is not None],
+        "least_answers": LEAST_ANSWERS,
+        "poor": POOR,
         "teaches": {(e.chapter, e.name): e.teaches for c in course.chapters for e in c.exercises},
         "standings": [kind for kind in Standing if any(row.counts[kind] for g in groups for row in g.exercises)],
         "timings": timings(results),

@@ -6,6 +6,7 @@ import ast
 import json
 from collections.abc import Iterator
 from functools import cache
+from itertools import groupby
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markdown_it import MarkdownIt
 from markupsafe import Markup
 
+from grader.book.coverage import read_coverage
 from grader.book.figures import FIGURE, bundled
 from grader.book.notes import Term, insights, read_notes, terms
 from grader.course import Chapter, Course, Exercise
@@ -23,11 +25,15 @@ MARK = "<!-- figure -->"
 
 def all_pages(course: Course) -> Iterator[tuple[str, str]]:
     """Give each page's name and its Markdown."""
-    yield "index", _rendered("index.md.j2", course=course, parts=_parts(course))
+    topics = read_coverage(course)
+    yield "index", _rendered("index.md.j2", course=course, parts=_parts(course), has_coverage=bool(topics))
     for chapter in course.chapters:
         yield chapter.name, chapter_page(chapter)
     yield "insights", _rendered("insights.md.j2", found=[(c, insights(c)) for c in course.chapters])
     yield "glossary", _rendered("glossary.md.j2", terms=all_terms(course))
+    if topics:
+        rows = [(row, list(group)) for row, group in groupby(topics, key=lambda topic: topic.row)]
+        yield "coverage", _rendered("coverage.md.j2", rows=rows)
 
 
 def all_terms(course: Course) -> list[Term]:

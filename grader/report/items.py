@@ -14,7 +14,7 @@ from grader.report.words import Standing, share, standing
 LEAST_ANSWERS = 20
 """With fewer the correlation is mostly noise: its standard error is about 1 / sqrt(n - 3)."""
 POOR = 0.2
-"""Below it an exercise is commonly said to discriminate badly (Ebel, Frisbie: Essentials of Educational Measurement)."""
+"""Below it an exercise is said to discriminate badly (Ebel and Frisbie, Essentials of Educational Measurement)."""
 DAY = 86400.0
 
 

@@ -29,7 +29,7 @@ pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="no chromium on this ma
 ROOT = Path(__file__).parents[2]
 COURSE = load_course(ROOT)
 NAMES = [chapter.name for chapter in COURSE.chapters]
-PAGES = ["index", *NAMES, "insights", "glossary"]
+PAGES = ["index", *NAMES, "insights", "glossary", "coverage"]
 DRAWN = [chapter for chapter in COURSE.chapters if (chapter.folder / FIGURE).is_file()]
 QUIET = (
     *("--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking"),

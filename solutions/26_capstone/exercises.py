@@ -613,3 +613,814 @@ def extrapolate(
     half = t_quantile((1 + level) / 2, n - 2) * s * spread
     return tuple(float(2**z) for z in (middle - half, middle, middle + half))
     ### END SOLUTION
+
+
+# %% [markdown]
+# **Given: the parts of your own model.** Each is an exercise of an earlier chapter, under the name and with the arguments
+# that it has there; `PARTS` says which. What stands here are stand-ins, kept short and made of library calls where there
+# are any, so that this chapter can be done by itself. Put your own in their place: `with_parts(dpo_loss=my_dpo_loss)`.
+
+# %%
+PARTS = {
+    "train_bpe": "02_bpe.train_bpe",
+    "BPETokenizer": "02_bpe.BPETokenizer",
+    "GPT": "07_transformer.GPT",
+    "init_weights": "07_transformer.init_weights",
+    "count_parameters": "07_transformer.count_parameters",
+    "cross_entropy": "08_gradients.cross_entropy",
+    "get_batch": "09_training.get_batch",
+    "AdamW": "09_training.AdamW",
+    "lr_at": "09_training.lr_at",
+    "clip_grad_norm": "09_training.clip_grad_norm",
+    "accumulate": "09_training.accumulate",
+    "next_token_probs": "10_sampling.next_token_probs",
+    "top_p_filter": "10_sampling.top_p_filter",
+    "sample": "10_sampling.sample",
+    "generate": "10_sampling.generate",
+    "KVCache": "11_kv_cache.KVCache",
+    "attend_step": "11_kv_cache.attend_step",
+    "generate_cached": "11_kv_cache.generate_cached",
+    "kv_cache_bytes": "11_kv_cache.kv_cache_bytes",
+    "quantize_int8": "13_fast_inference.quantize_int8",
+    "train_flops": "14_scaling.train_flops",
+    "render_chat": "15_fine_tuning.render_chat",
+    "build_sft_example": "15_fine_tuning.build_sft_example",
+    "sequence_logprob": "16_alignment.sequence_logprob",
+    "dpo_loss": "16_alignment.dpo_loss",
+}
+"""Each part of the pipeline: the chapter it comes from, and its name there."""
+
+_PATTERN = r"'(?:[sdmt]|ll|ve|re)| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+"
+
+
+def _joined(symbols: tuple[bytes, ...], pair: tuple[bytes, bytes]) -> tuple[bytes, ...]:
+    out: list[bytes] = []
+    skip = False
+    for left, right in pairwise((*symbols, b"")):
+        if not skip:
+            skip = (left, right) == pair
+            out.append(left + right if skip else left)
+        else:
+            skip = False
+    return tuple(out)
+
+
+def _train_bpe(text: str, vocab_size: int, special_tokens: Sequence[str]) -> tuple[dict, list]:
+    for special in special_tokens:
+        text = text.replace(special, "\n")
+    words = Counter(tuple(bytes([b]) for b in piece.encode()) for piece in regex.findall(_PATTERN, text))
+    merges: list[tuple[bytes, bytes]] = []
+    for _ in range(vocab_size - 256 - len(special_tokens)):
+        seen: Counter = Counter()
+        for word, n in words.items():
+            for pair in pairwise(word):
+                seen[pair] += n
+        if not seen:
+            break
+        merges.append(max(seen, key=lambda pair: (seen[pair], pair)))
+        words = Counter({_joined(word, merges[-1]): n for word, n in words.items()})
+    tokens = [bytes([i]) for i in range(256)] + [left + right for left, right in merges]
+    return dict(enumerate(tokens + [special.encode() for special in special_tokens])), merges
+
+
+class _Tokenizer:
+    def __init__(self, vocab: dict[int, bytes], merges: Sequence, special_tokens: Sequence[str]) -> None:
+        self.bytes_of, self.id_of = vocab, {token: i for i, token in vocab.items()}
+        self.order, self.special, self.known = list(merges), list(special_tokens), {}
+
+    def encode(self, text: str, allowed_special: Sequence[str] = ()) -> list[int]:
+        if allowed_special:
+            return [self.id_of[text.encode()]] if text in allowed_special else self.encode(text)
+        return [i for piece in regex.findall(_PATTERN, text) for i in self._piece(piece)]
+
+    def _piece(self, piece: str) -> list[int]:
+        if piece not in self.known:
+            symbols = tuple(bytes([b]) for b in piece.encode())
+            for pair in self.order:
+                symbols = _joined(symbols, pair)
+            self.known[piece] = [self.id_of[symbol] for symbol in symbols]
+        return self.known[piece]
+
+    def decode(self, ids: Sequence[int]) -> str:
+        return b"".join(map(self.bytes_of.__getitem__, ids)).decode(errors="replace")
+
+
+class _SelfAttention(nn.Module):
+    def __init__(self, cfg: dict) -> None:
+        super().__init__()
+        D, self.hd = cfg["d_model"], cfg["d_model"] // cfg["n_heads"]
+        for name, heads in (("W_q", cfg["n_heads"]), ("W_k", cfg["n_kv_heads"]), ("W_v", cfg["n_kv_heads"])):
+            setattr(self, name, nn.Linear(D, heads * self.hd, bias=False))
+        self.W_o = nn.Linear(D, D, bias=False)
+
+    def forward(self, x: Tensor, cache: None = None, layer: int = 0) -> Tensor:
+        def split(W: nn.Linear) -> Tensor:
+            return W(x).unflatten(-1, (-1, self.hd)).transpose(1, 2)
+
+        q, k, v = rope(split(self.W_q), 0), rope(split(self.W_k), 0), split(self.W_v)
+        mixed = functional.scaled_dot_product_attention(q, k, v, is_causal=True, enable_gqa=True)
+        return self.W_o(mixed.transpose(1, 2).flatten(2))
+
+
+class _GPT(nn.Module):
+    def __init__(self, cfg: dict) -> None:
+        super().__init__()
+        self.cfg, self.T_max = cfg, cfg["T_max"]
+        self.embedding = nn.Embedding(cfg["vocab_size"], cfg["d_model"])
+        self.blocks = nn.ModuleList(
+            Block(make_norm(cfg), _SelfAttention(cfg), make_norm(cfg), FeedForward(cfg)) for _ in range(cfg["n_layers"])
+        )
+        self.norm, self.head = make_norm(cfg), nn.Linear(cfg["d_model"], cfg["vocab_size"], bias=False)
+        self.head.weight = self.embedding.weight
+
+    def forward(self, ids: Tensor) -> Tensor:
+        x = self.embedding(ids)
+        for block in self.blocks:
+            x = block(x, None, 0)
+        return self.head(self.norm(x))
+
+
+def _init_weights(model: nn.Module, std: float = 0.02, seed: int = 0) -> None:
+    rng = torch.Generator().manual_seed(seed)
+    for name, p in model.named_parameters():
+        if p.ndim == 2:
+            last = any(part in name for part in ("W_o", "down"))
+            p.data = std * torch.randn(p.shape, generator=rng) / (2 * len(model.blocks)) ** (0.5 if last else 0.0)
+
+
+def _count_parameters(cfg: dict) -> dict[str, int]:
+    return {"total": sum(p.numel() for p in _GPT(cfg).parameters())}
+
+
+def _cross_entropy(logits: np.ndarray, targets: np.ndarray, ignore_index: int = -100) -> float:
+    some = (targets != ignore_index).any()
+    both = torch.as_tensor(logits, dtype=torch.float64), torch.as_tensor(targets)
+    return functional.cross_entropy(*both, ignore_index=ignore_index).item() if some else 0.0
+
+
+def _get_batch(ids: np.ndarray, batch: int, context: int, rng: torch.Generator) -> tuple[Tensor, Tensor]:
+    windows = torch.from_numpy(np.asarray(ids, dtype=np.int64)).unfold(0, context + 1, 1)
+    drawn = windows[torch.randint(len(windows), (batch,), generator=rng)]
+    return drawn[:, :-1], drawn[:, 1:]
+
+
+class _AdamW:
+    def __init__(self, params: Any, lr: float = 1e-3, betas: tuple = (0.9, 0.999), eps: float = 1e-8, weight_decay: float = 0.01) -> None:
+        self.params, self.lr, self.betas, self.eps, self.weight_decay = list(params), lr, betas, eps, weight_decay
+        self.means, self.squares, self.steps = None, None, 0
+
+    @torch.no_grad()
+    def step(self) -> None:
+        """Update all parameters; all have gradients here."""
+        grads, (b1, b2) = [p.grad for p in self.params], self.betas
+        if self.means is None:
+            self.means, self.squares = ([torch.zeros_like(g) for g in grads] for _ in range(2))
+        self.steps += 1
+        torch._foreach_lerp_(self.means, grads, 1 - b1)
+        torch._foreach_lerp_(self.squares, torch._foreach_mul(grads, grads), 1 - b2)
+        sizes = torch._foreach_sqrt(torch._foreach_div(self.squares, 1 - b2**self.steps))
+        torch._foreach_add_(sizes, self.eps)
+        torch._foreach_mul_(self.params, 1 - self.lr * self.weight_decay)
+        torch._foreach_addcdiv_(self.params, self.means, sizes, -self.lr / (1 - b1**self.steps))
+
+    def zero_grad(self) -> None:
+        """Forget the gradients."""
+        for p in self.params:
+            p.grad = None
+
+
+def _lr_at(step: int, max_lr: float, min_lr: float, warmup: int, total: int) -> float:
+    if step < warmup:
+        return (step + 1) / warmup * max_lr
+    share = min((step - warmup) / max(total - warmup, 1), 1.0)
+    return max_lr * math.cos(math.pi / 2 * share) ** 2 + min_lr * math.sin(math.pi / 2 * share) ** 2
+
+
+def _clip_grad_norm(grads: Sequence[Tensor | None], max_norm: float) -> float:
+    there = [g for g in grads if g is not None]
+    norm = torch.stack(torch._foreach_norm(there)).norm().item()
+    torch._foreach_mul_(there, min(1.0, max_norm / max(norm, 1e-12)))
+    return norm
+
+
+def _accumulate(model: nn.Module, micro_batches: Any, loss_sum_fn: Callable[[Tensor, Tensor], Tensor]) -> float:
+    losses, n = [], 0
+    for p in model.parameters():
+        p.grad = None
+    for x, y in micro_batches:
+        losses.append(loss_sum_fn(model(x), y))
+        losses[-1].backward()
+        n += (y >= 0).sum().item()
+    torch._foreach_div_([p.grad for p in model.parameters() if p.grad is not None], n)
+    return sum(loss.item() for loss in losses) / n
+
+
+def _next_token_probs(logits: Tensor, temperature: float = 1.0) -> Tensor:
+    return torch.softmax(logits / temperature, -1)
+
+
+def _top_p_filter(logits: Tensor, p: float) -> Tensor:
+    order = logits.argsort(-1, descending=True)
+    mass = logits.softmax(-1).gather(-1, order)
+    late = (mass.cumsum(-1) - mass >= p) & (torch.arange(logits.shape[-1]) > 0)  # what comes before has the mass already
+    return logits.masked_fill(late.gather(-1, order.argsort(-1)), -math.inf)
+
+
+def _sample(probs: Tensor, generator: torch.Generator) -> Tensor:
+    return torch.multinomial(probs, 1, generator=generator)[:, 0]
+
+
+def _generate(model: Any, ids: Tensor, n_new: int, sampler: Callable, eos: int | None = None, pad: int = 0) -> Tensor:
+    with torch.no_grad():
+        for _ in range(n_new):
+            ids = torch.cat([ids, sampler(model(ids)[:, -1])[:, None]], 1)
+    return ids
+
+
+class _KVCache(Cache):
+    def __init__(self, L: int, B: int, Hk: int, T_max: int, hd: int, dtype: torch.dtype = torch.float32) -> None:
+        super().__init__(L)
+
+    length = property(lambda self: Cache.length(self))
+
+
+def _attend_step(x: Tensor, cache: Any, weights: dict, positions: None = None, mask: None = None, layer: int = 0) -> Tensor:
+    start, T = cache.length, x.shape[1]
+    q, k, v = (torch.einsum("btd,hed->bhte", x, weights[name]) for name in "qkv")
+    k, v = cache.append(layer, rope(k, start), v)
+    late = torch.ones(T, start + T, dtype=torch.bool).triu(start + 1)
+    mixed = functional.scaled_dot_product_attention(rope(q, start), k, v, attn_mask=~late, enable_gqa=True)
+    return torch.einsum("bhte,hed->btd", mixed, weights["o"])
+
+
+@torch.no_grad()
+def _generate_cached(model: Any, ids: Tensor, n_new: int, choose: Callable | None = None) -> Tensor:
+    cache, new = model.new_cache(len(ids)), ids
+    for _ in range(n_new):
+        logits = model(new, cache)[:, -1]
+        new = (logits.argmax(-1) if choose is None else choose(logits)[0])[:, None]  # each row continues itself
+        ids = torch.cat([ids, new], 1)
+    return ids
+
+
+def _kv_cache_bytes(cfg: dict, batch: int, seq: int, bytes_per_el: int = 2) -> int:
+    return math.prod((2, cfg["L"], cfg["Hk"], cfg["hd"], batch, seq, bytes_per_el))
+
+
+def _quantize_int8(W: Tensor) -> tuple[Tensor, Tensor]:
+    scale = W.abs().max(1).values.clamp(min=1e-30) / 127
+    return (W / scale.unsqueeze(1)).round().to(torch.int8), scale
+
+
+def _train_flops(N: float, D: float) -> float:
+    return 2 * N * D + 4 * N * D  # forward and backward
+
+
+def _render_chat(messages: list[dict], template: dict[str, int], add_generation_prompt: bool = False) -> list[int]:
+    start, sep, end = (template[f"<|{name}|>"] for name in ("start", "sep", "end"))
+    turns = [[start, *m["role"].encode(), sep, *m["content"].encode(), end] for m in messages]
+    return sum(turns, []) + ([start, *b"assistant", sep] if add_generation_prompt else [])
+
+
+def _build_sft_example(prompt_ids: list[int], response_ids: list[int], eos: int, max_len: int, pad: int) -> tuple:
+    row = torch.tensor([*prompt_ids, *response_ids, eos])[: max_len + 1]
+    ids, labels = torch.full((max_len,), pad), torch.full((max_len,), -100)
+    ids[: len(row) - 1], labels[: len(row) - 1] = row[:-1], row[1:]
+    labels[: len(prompt_ids) - 1] = -100
+    return ids, labels
+
+
+def _sequence_logprob(model: Callable[[Tensor], Tensor], ids: Tensor, labels: Tensor) -> Tensor:
+    return -functional.cross_entropy(model(ids).transpose(1, 2), labels, reduction="none").sum(1)
+
+
+def _dpo_loss(pc: Tensor, pr: Tensor, rc: Tensor, rr: Tensor, beta: float) -> Tensor:
+    return functional.softplus(beta * (pr - rr - pc + rc)).mean()
+
+
+STAND_INS = {name: globals()[f"_{name}"] for name in PARTS if name != "BPETokenizer"} | {"BPETokenizer": _Tokenizer}
+"""Each part, in our words; your own take their places."""
+
+
+def with_parts(**yours: Callable) -> SimpleNamespace:
+    """Give all parts as attributes: yours where you give one under a name of PARTS, a stand-in elsewhere."""
+    if unknown := yours.keys() - PARTS.keys():
+        raise ValueError(f"no parts of the pipeline: {sorted(unknown)}")
+    return SimpleNamespace(**STAND_INS | yours)
+
+
+# %% [markdown]
+# **Given: the plan, the chats and the judges.** A corpus is a list of short texts. In a chat the user gives the first word
+# of a sentence, and the assistant answers with a sentence that begins so. The judges who compare two answers like short
+# ones, and sometimes err.
+
+# %%
+SPECIAL = ["<|start|>", "<|sep|>", "<|end|>"]
+ROLES = ["user", "assistant"]
+PLAN = {"vocab_size": 480, "T_max": 40, "d_model": 48, "n_layers": 2, "n_heads": 4, "n_kv_heads": 4, "d_ff": 128}
+PLAN |= {"context": 40, "batch": 16, "steps": 200, "lr": 0.01, "weight_decay": 0.05}  # pretraining
+PLAN |= {"chat_steps": 300, "chat_lr": 0.01}  # fine-tuning on chats
+PLAN |= {"pairs": 240, "pair_steps": 50, "pair_lr": 0.0005, "beta": 0.5}  # preferences
+PLAN |= {"top_p": 0.9, "chats": 20, "answers": 4, "new": 30}  # chats, answers to each, and tokens of an answer
+"""Sizes and settings of a run; `PLAN | {"steps": 50}` is a shorter one."""
+
+
+def model_config(plan: dict, tokenizer: Any) -> dict:
+    """Give the configuration of the model, with the keys of chapter 7; <|end|> has the last id of the vocabulary."""
+    sizes = ("T_max", "d_model", "n_layers", "n_heads", "n_kv_heads", "d_ff")
+    kind = {"positions": "rope", "norm": "rms", "ffn": "swiglu", "bias": False, "tied": True}
+    return {name: plan[name] for name in sizes} | kind | {"vocab_size": end_id(tokenizer) + 1}
+
+
+def end_id(tokenizer: Any) -> int:
+    """Give the id of <|end|>, which stands behind every document and every answer."""
+    return tokenizer.encode("<|end|>", allowed_special={"<|end|>"})[0]
+
+
+def prompt_ids(word: str, tokenizer: Any, parts: SimpleNamespace) -> list[int]:
+    """Give the ids of a chat in which the user says a word and the assistant is about to answer."""
+    template = {name: tokenizer.encode(name, allowed_special={name})[0] for name in SPECIAL}
+    rendered = parts.render_chat([{"role": "user", "content": word}], template, add_generation_prompt=True)
+    ids, run = [], bytearray()
+    for i in rendered:  # control tokens stay, and each run of bytes becomes tokens of text
+        if i < 256:
+            run.append(i)
+        else:
+            ids += [*tokenizer.encode(run.decode()), i]
+            run.clear()
+    return ids + tokenizer.encode(run.decode())
+
+
+def first_word(document: str) -> str:
+    """Give what stands before the first blank."""
+    return document.split()[0]
+
+
+def make_pairs(documents: Sequence[str], n: int, seed: int) -> list[tuple[str, str]]:
+    """Draw n pairs (chosen, rejected) of documents of unequal length that begin with the same word."""
+    random = np.random.RandomState(seed)
+    alike: dict[str, list[str]] = {}
+    for document in documents:
+        alike.setdefault(first_word(document), []).append(document)
+    pairs: list[tuple[str, str]] = []
+    while len(pairs) < n:
+        same = alike[first_word(documents[random.randint(len(documents))])]
+        a, b = same[random.randint(len(same))], same[random.randint(len(same))]
+        longer = len(a.split()) - len(b.split())
+        if longer:
+            likes_a = random.random_sample() < 1 / (1 + math.exp(longer))  # Bradley and Terry's coin: utility is -words
+            pairs.append((a, b) if likes_a else (b, a))
+    return pairs
+
+
+def chat_rows(documents: Sequence[str], tokenizer: Any, parts: SimpleNamespace, plan: dict) -> tuple[Tensor, Tensor]:
+    """Give ids and labels, (n, T_max) each, of the chats in which the assistant answers with these documents."""
+    end = end_id(tokenizer)
+    rows = []
+    for document in documents:
+        prompt, answer = prompt_ids(first_word(document), tokenizer, parts), tokenizer.encode(document)
+        rows.append(parts.build_sft_example(prompt, answer, end, plan["T_max"], end))
+    ids, labels = (torch.stack(column) for column in zip(*rows, strict=True))
+    return ids, labels
+
+
+class Cached:
+    """A GPT behind the interface of chapter 11: lm.new_cache(B), and lm(ids, cache) gives the logits of the new ids."""
+
+    def __init__(self, model: nn.Module, cfg: dict, parts: SimpleNamespace) -> None:
+        self.model, self.parts, hd = model, parts, cfg["d_model"] // cfg["n_heads"]
+        self.sizes = cfg["n_kv_heads"], cfg["T_max"], hd
+        self.weights = [
+            {name: getattr(block.attention, f"W_{name}").weight.unflatten(0, (-1, hd)) for name in "qkv"}
+            | {"o": block.attention.W_o.weight.T.unflatten(0, (-1, hd))}
+            for block in model.blocks
+        ]
+
+    def new_cache(self, B: int) -> Any:
+        """Give an empty cache for B rows."""
+        return self.parts.KVCache(len(self.weights), B, *self.sizes)
+
+    @torch.no_grad()
+    def __call__(self, ids: Tensor, cache: Any) -> Tensor:
+        x = self.model.embedding(ids)
+        for layer, block in enumerate(self.model.blocks):
+            x = x + self.parts.attend_step(block.norm1(x), cache, self.weights[layer], layer=layer)
+            x = x + block.ffn(block.norm2(x))
+        return self.model.head(self.model.norm(x))
+
+
+def loss_sum(logits: Tensor, targets: Tensor) -> Tensor:
+    """Sum the cross-entropies of the targets that are not -100."""
+    return functional.cross_entropy(logits.flatten(0, -2), targets.flatten(), reduction="sum", ignore_index=-100)
+
+
+def in_form(answers: Sequence[tuple[str, str | None]]) -> float:
+    """Give the share of answers that ended, begin with their word, and close with a full stop."""
+    return sum(a is not None and a.startswith(f"{w} ") and a.endswith(" .") for w, a in answers) / len(answers)
+
+
+def mean_words(answers: Sequence[tuple[str, str | None]]) -> float:
+    """Give the mean number of words of the answers that ended; 0 if none did."""
+    lengths = [len(a.split()) for _, a in answers if a is not None]
+    return sum(lengths) / max(len(lengths), 1)
+
+
+def digest(model: nn.Module, answers: Sequence[tuple[str, str | None]]) -> str:
+    """Give a digest of all weights and answers: whoever repeats the run must get the same."""
+    weights = b"".join(p.detach().numpy().tobytes() for p in model.parameters())
+    return hashlib.sha256(weights + repr(answers).encode()).hexdigest()
+
+
+def whereabouts(part: Callable) -> str:
+    """Say where a part comes from and which text it had, as file:digest."""
+    try:
+        file, text = inspect.getsourcefile(part) or "?", inspect.getsource(part)
+    except (OSError, TypeError):
+        file, text = "?", getattr(part, "__qualname__", repr(part))
+    return f"{file.replace(chr(92), '/').rsplit('/', 1)[-1]}:{hashlib.sha256(text.encode()).hexdigest()[:12]}"
+
+
+# %% [markdown]
+# ## 26.7 pipeline
+#
+# Eleven short functions, one after another: text becomes ids, ids a model, the model an assistant, the assistant one with
+# a taste, and that one bytes; then everything is measured. `parts` is what `with_parts` gives, and each part is called as
+# in its own chapter: `parts.train_bpe(...)`. Wherever parts do a thing, they must be the ones to do it.
+
+
+# %%
+def pack(corpus: Sequence[str], parts: SimpleNamespace, plan: dict) -> tuple[Any, np.ndarray, list[str], list[str]]:
+    """Hold out a tenth of the corpus, learn a tokenizer from the rest, and write that rest as one row of ids.
+
+    Args:
+        corpus: n documents, at least 10.
+        parts, plan: train_bpe and BPETokenizer; "vocab_size".
+
+    Returns:
+        (tokenizer, ids, train, held_out): train is the list of the first int(0.9 n) documents and held_out that of the
+        others; ids (N,), an integer array, holds the ids of each training document in order, each followed by the id
+        of <|end|>.
+
+    Notes:
+        The special tokens are SPECIAL. The tokenizer learns from the training documents and the ROLES, all joined by
+        "<|end|>", so that no pair crosses a border; what is held out it never sees. A document that spells "<|end|>" is
+        ordinary text there.
+    """
+    ### BEGIN SOLUTION
+    cut = int(0.9 * len(corpus))
+    train, held_out = list(corpus[:cut]), list(corpus[cut:])
+    vocab, merges = parts.train_bpe("<|end|>".join([*train, *ROLES]), plan["vocab_size"], SPECIAL)
+    tokenizer = parts.BPETokenizer(vocab, merges, SPECIAL)
+    end = end_id(tokenizer)
+    ids = np.array([i for document in train for i in [*tokenizer.encode(document), end]])
+    return tokenizer, ids, train, held_out
+    ### END SOLUTION
+
+
+# %%
+def fit(
+    model: nn.Module,
+    gradients: Callable[[], float],
+    steps: int,
+    lr: float,
+    parts: SimpleNamespace,
+    weight_decay: float = 0.0,
+) -> list[float]:
+    """Train a model: the loop that every stage below shares.
+
+    Args:
+        model: all its parameters are trained, in place.
+        gradients: leaves the gradients of a new batch in the parameters and gives its loss; called once a step.
+        steps: number of updates.
+        lr: the highest rate.
+        parts: AdamW, lr_at and clip_grad_norm.
+        weight_decay: for AdamW.
+
+    Returns:
+        The losses, one for each step, as gradients() gave them.
+
+    Notes:
+        In step t = 0, 1, ... the optimizer's lr is lr_at(t, lr, lr / 10, steps // 10, steps). Between gradients() and the
+        update, all gradients together are clipped to the length 1.
+    """
+    ### BEGIN SOLUTION
+    optimizer = parts.AdamW(model.parameters(), lr=lr, weight_decay=weight_decay)
+    losses = []
+    for t in range(steps):
+        optimizer.lr = parts.lr_at(t, lr, lr / 10, steps // 10, steps)
+        losses.append(gradients())
+        parts.clip_grad_norm([p.grad for p in model.parameters()], 1.0)
+        optimizer.step()
+    return losses
+    ### END SOLUTION
+
+
+# %%
+def pretrain(ids: np.ndarray, tokenizer: Any, parts: SimpleNamespace, plan: dict, seed: int) -> nn.Module:
+    """Make a GPT and train it to predict the next id.
+
+    Args:
+        ids: (N,) integer array.
+        tokenizer: gives the size of the vocabulary, through model_config.
+        parts, plan: GPT, init_weights, get_batch, accumulate, those of fit; "steps", "lr", "weight_decay", "batch", "context".
+        seed: of init_weights (with std 0.05) and of the torch.Generator from which all batches are drawn.
+
+    Returns:
+        The trained model.
+
+    Notes:
+        One get_batch of plan["batch"] windows of plan["context"] ids a step, and one accumulate with that single batch and
+        loss_sum; `fit` does the rest, with the plan's "lr" and "weight_decay".
+    """
+    ### BEGIN SOLUTION
+    model = parts.GPT(model_config(plan, tokenizer))
+    parts.init_weights(model, std=0.05, seed=seed)
+    rng = torch.Generator().manual_seed(seed)
+
+    def gradients() -> float:
+        batch = parts.get_batch(ids, plan["batch"], plan["context"], rng)
+        return parts.accumulate(model, [batch], loss_sum)
+
+    fit(model, gradients, plan["steps"], plan["lr"], parts, plan["weight_decay"])
+    return model
+    ### END SOLUTION
+
+
+# %%
+@torch.no_grad()
+def bits_per_byte(
+    model: Callable[[Tensor], Tensor], documents: Sequence[str], tokenizer: Any, parts: SimpleNamespace, plan: dict
+) -> float:
+    """Measure how many bits a model needs for each byte of some documents.
+
+    Args:
+        model: ids (B, T) -> logits (B, T, V), T <= plan["T_max"].
+        documents: at least one, none empty.
+        parts: cross_entropy.
+
+    Returns:
+        The bits for all tokens of all documents, over the bytes of all documents in UTF-8.
+
+    Notes:
+        A document is read as <|end|>, its ids, <|end|>: each of its ids and the last <|end|> is predicted, exactly once,
+        from what stands before it in the document. A document with more predictions than T_max is cut into stretches of
+        T_max predictions, the last one shorter, each read by itself; its first input is the id before the stretch. The
+        <|end|> costs bits but has no bytes. Rows may be padded at the right, as the model is causal.
+    """
+    ### BEGIN SOLUTION
+    end, T_max, rows = end_id(tokenizer), plan["T_max"], []
+    for document in documents:
+        tokens = [end, *tokenizer.encode(document), end]
+        rows += [tokens[s : s + T_max + 1] for s in range(0, len(tokens) - 1, T_max)]
+    nats = 0.0
+    for some in (rows[start : start + 64] for start in range(0, len(rows), 64)):
+        T = max(map(len, some)) - 1
+        ids = torch.tensor([row[:-1] + [end] * (T + 1 - len(row)) for row in some])  # (B, T)
+        labels = np.array([row[1:] + [-100] * (T + 1 - len(row)) for row in some])
+        mean = parts.cross_entropy(model(ids).flatten(0, 1).numpy(), labels.ravel())
+        nats += mean * (labels != -100).sum()
+    return float(nats / math.log(2) / sum(len(document.encode()) for document in documents))
+    ### END SOLUTION
+
+
+# %%
+def fine_tune(
+    model: nn.Module, documents: Sequence[str], tokenizer: Any, parts: SimpleNamespace, plan: dict, seed: int
+) -> nn.Module:
+    """Teach a copy of a model to answer chats.
+
+    Args:
+        model: it is not changed.
+        documents: the answers; chat_rows puts their chats before them.
+        parts, plan: those of chat_rows and fit, and accumulate; "chat_steps", "chat_lr", "batch".
+        seed: of the torch.Generator from which all batches are drawn.
+
+    Returns:
+        The trained copy.
+
+    Notes:
+        Each step draws plan["batch"] rows, each with equal chances, by torch.randint(n, (batch,), generator=rng), and
+        calls accumulate with that single batch and loss_sum. There is no weight decay.
+    """
+    ### BEGIN SOLUTION
+    tuned, rng = copy.deepcopy(model), torch.Generator().manual_seed(seed)
+    ids, labels = chat_rows(documents, tokenizer, parts, plan)
+
+    def gradients() -> float:
+        i = torch.randint(len(ids), (plan["batch"],), generator=rng)
+        return parts.accumulate(tuned, [(ids[i], labels[i])], loss_sum)
+
+    fit(tuned, gradients, plan["chat_steps"], plan["chat_lr"], parts)
+    return tuned
+    ### END SOLUTION
+
+
+# %%
+def prefer(
+    model: nn.Module, pairs: Sequence[tuple[str, str]], tokenizer: Any, parts: SimpleNamespace, plan: dict, seed: int
+) -> nn.Module:
+    """Teach a copy of a model, by DPO, which of two answers is liked better.
+
+    Args:
+        model: the reference; it is not changed.
+        pairs: (chosen, rejected) documents, both with the same first word.
+        parts, plan: those of chat_rows and fit, sequence_logprob and dpo_loss; "pair_steps", "pair_lr", "beta", "batch".
+        seed: of the torch.Generator from which all batches are drawn.
+
+    Returns:
+        The trained copy, the policy.
+
+    Notes:
+        Each step draws plan["batch"] pairs by torch.randint(n, (batch,), generator=rng); their dpo_loss, with the
+        log-probabilities of chosen and rejected under policy and reference, is what is descended. Gradients of one step
+        never add to those of another, and none reach the reference. There is no weight decay.
+    """
+    ### BEGIN SOLUTION
+    policy, rng = copy.deepcopy(model), torch.Generator().manual_seed(seed)
+    chosen, rejected = (chat_rows(side, tokenizer, parts, plan) for side in zip(*pairs, strict=True))
+    with torch.no_grad():  # the reference stays what it is, so once is enough
+        rc, rr = (parts.sequence_logprob(model, *rows) for rows in (chosen, rejected))  # (n,) each
+
+    def gradients() -> float:
+        i = torch.randint(len(pairs), (plan["batch"],), generator=rng)
+        pc, pr = (parts.sequence_logprob(policy, ids[i], labels[i]) for ids, labels in (chosen, rejected))
+        loss = parts.dpo_loss(pc, pr, rc[i], rr[i], plan["beta"])
+        policy.zero_grad()
+        loss.backward()
+        return loss.item()
+
+    fit(policy, gradients, plan["pair_steps"], plan["pair_lr"], parts)
+    return policy
+    ### END SOLUTION
+
+
+# %%
+@torch.no_grad()
+def win_rate(
+    policy: Callable[[Tensor], Tensor],
+    model: Callable[[Tensor], Tensor],
+    pairs: Sequence[tuple[str, str]],
+    tokenizer: Any,
+    parts: SimpleNamespace,
+    plan: dict,
+) -> float:
+    """Give the share of pairs of which the policy has come to like the chosen answer better.
+
+    Args:
+        policy, model: ids (B, T) -> logits (B, T, V); model is what the policy was before.
+        pairs: (chosen, rejected) documents, both with the same first word.
+        parts: those of chat_rows, and sequence_logprob.
+
+    Returns:
+        The share of pairs whose chosen answer gained strictly more log-probability, from model to policy, than the
+        rejected one.
+    """
+    ### BEGIN SOLUTION
+    gains = []
+    for side in zip(*pairs, strict=True):
+        rows = chat_rows(side, tokenizer, parts, plan)
+        gains.append(parts.sequence_logprob(policy, *rows) - parts.sequence_logprob(model, *rows))  # (n,)
+    return (gains[0] > gains[1]).double().mean().item()
+    ### END SOLUTION
+
+
+# %%
+@torch.no_grad()
+def to_int8(model: nn.Module, parts: SimpleNamespace) -> tuple[nn.Module, float]:
+    """Round a copy of a model to what its weights are in int8.
+
+    Args:
+        model: it is not changed; tied matrices stay tied in the copy.
+        parts: quantize_int8, called once for each parameter with two axes; other parameters stay as they are.
+
+    Returns:
+        (copy, error): each matrix W of the copy holds q * scale, row by row; error is the largest change of any weight,
+        as a share of the largest magnitude in its row of W, over all rows that are not zero.
+    """
+    ### BEGIN SOLUTION
+    small, error = copy.deepcopy(model), 0.0
+    for W in small.parameters():  # a tied matrix comes once
+        if W.ndim == 2:
+            q, scale = parts.quantize_int8(W.detach())
+            restored = q * scale[:, None]
+            largest = W.abs().amax(dim=1).clamp(min=1e-30)  # (out,)
+            error = max(error, ((restored - W).abs().amax(dim=1) / largest).max().item())
+            W.copy_(restored)
+    return small, error
+    ### END SOLUTION
+
+
+# %%
+def answers(
+    model: nn.Module, words: Sequence[str], tokenizer: Any, parts: SimpleNamespace, plan: dict, seed: int
+) -> list[tuple[str, str | None]]:
+    """Let a model answer chats, several times each.
+
+    Args:
+        model: a GPT with the names of chapter 7.
+        words: what the user says, one chat each.
+        parts: those of Cached and prompt_ids, generate_cached, top_p_filter, next_token_probs, sample.
+        plan: "answers" to each chat, "new" tokens each, "top_p"; and the sizes of the model.
+        seed: of the one torch.Generator from which all is drawn.
+
+    Returns:
+        Pairs (word, answer), plan["answers"] of them for each word, in the order of words. The answer is the text before
+        the first new <|end|>, or None if there is no <|end|> among the new tokens.
+
+    Notes:
+        One generate_cached for each word, with all its answers as rows of the batch. A token is drawn by sample from
+        next_token_probs of what top_p_filter leaves of the logits; each row continues itself.
+    """
+    ### BEGIN SOLUTION
+    lm, end = Cached(model, model_config(plan, tokenizer), parts), end_id(tokenizer)
+    rng = torch.Generator().manual_seed(seed)
+
+    def choose(logits: Tensor) -> tuple[Tensor, Tensor]:
+        probs = parts.next_token_probs(parts.top_p_filter(logits, plan["top_p"]))  # (B, V)
+        return parts.sample(probs, rng), torch.arange(len(logits))
+
+    found = []
+    for word in words:
+        prompt = prompt_ids(word, tokenizer, parts)
+        ids = torch.tensor([prompt] * plan["answers"])
+        for row in parts.generate_cached(lm, ids, plan["new"], choose).tolist():
+            new = row[len(prompt) :]
+            found.append((word, tokenizer.decode(new[: new.index(end)]) if end in new else None))
+    return found
+    ### END SOLUTION
+
+
+# %%
+@torch.no_grad()
+def check_cache(
+    model: nn.Module, word: str, tokenizer: Any, parts: SimpleNamespace, plan: dict
+) -> tuple[bool, float]:
+    """Compare a model with itself behind a cache.
+
+    Args:
+        model: a GPT with the names of chapter 7.
+        word: what the user says.
+        parts, plan: those of Cached and prompt_ids, generate, generate_cached; "new".
+
+    Returns:
+        (same, gap): does generate, with the most likely token each time, give the very ids of generate_cached, for
+        plan["new"] new tokens? And the largest difference, over all positions of generate's row and all tokens, between
+        the logits of the model and those of Cached, which reads the prompt first and then the others one by one.
+    """
+    ### BEGIN SOLUTION
+    lm = Cached(model, model_config(plan, tokenizer), parts)
+    prompt = torch.tensor([prompt_ids(word, tokenizer, parts)])  # (1, P)
+    plain = parts.generate(model, prompt, plan["new"], lambda logits: logits.argmax(-1))
+    same = torch.equal(plain, parts.generate_cached(lm, prompt, plan["new"]))
+    cache, P = lm.new_cache(1), prompt.shape[1]
+    pieces = [prompt, *plain[:, P:].split(1, dim=1)]
+    cached = torch.cat([lm(piece, cache) for piece in pieces], dim=1)  # (1, P + new, V)
+    return same, (model(plain) - cached).abs().max().item()
+    ### END SOLUTION
+
+
+# %%
+def pipeline(corpus: Sequence[str], seed: int, parts: SimpleNamespace | None = None, plan: dict = PLAN) -> dict[str, Any]:
+    """Make a language model of a corpus, from the text to an assistant in int8, and report on it.
+
+    Args:
+        corpus: n documents, at least 10. seed: of every stage. parts: None means with_parts().
+
+    Returns:
+        dict: "params" (count_parameters' total of the model), "tokens" (read in pretraining), "flops" (train_flops),
+        "kv_bytes" (of one conversation of T_max tokens, 4 bytes a number); "train_bpb" and "held_out_bpb" of the
+        pretrained model, on the first training documents, as many as were held out, and on those; "in_form" of the
+        answers of the int8 model; "win_rate" on 100 pairs of held-out documents; "words", the pair of mean_words of
+        the fine-tuned model's and the int8 model's answers; "int8_increase", bits_per_byte of the held-out documents
+        under the int8 model over that under the policy, less 1; "int8_error"; "same" and "cache_gap", of check_cache;
+        "answers", those of the int8 model; "parts", {name: whereabouts} of all PARTS; "hash", digest of the int8 model.
+
+    Notes:
+        Order: pack, pretrain, fine_tune on the training documents, prefer on make_pairs(train, plan["pairs"], seed),
+        to_int8. words are those that the first plan["chats"] held-out documents begin with; check_cache takes the first. The
+        held-out pairs are make_pairs(held_out, 100, seed). Nothing but the arguments decides the report.
+    """
+    ### BEGIN SOLUTION
+    parts = with_parts() if parts is None else parts
+    tokenizer, ids, train, held_out = pack(corpus, parts, plan)
+    cfg, use = model_config(plan, tokenizer), (tokenizer, parts, plan)
+    base = pretrain(ids, *use, seed)
+    tuned = fine_tune(base, train, *use, seed)
+    policy = prefer(tuned, make_pairs(train, plan["pairs"], seed), *use, seed)
+    small, int8_error = to_int8(policy, parts)
+    words = [first_word(document) for document in held_out[: plan["chats"]]]
+    before, after = (answers(model, words, *use, seed) for model in (tuned, small))
+    same, gap = check_cache(small, words[0], *use)
+    n, tokens = parts.count_parameters(cfg)["total"], plan["steps"] * plan["batch"] * plan["context"]
+    sizes = {"L": plan["n_layers"], "Hk": plan["n_kv_heads"], "hd": plan["d_model"] // plan["n_heads"], "window": None}
+    report = {"params": n, "tokens": tokens, "flops": parts.train_flops(n, tokens)}
+    report |= {"kv_bytes": parts.kv_cache_bytes(sizes, 1, plan["T_max"], 4)}
+    report |= {"train_bpb": bits_per_byte(base, train[: len(held_out)], *use)}
+    report |= {"held_out_bpb": bits_per_byte(base, held_out, *use)}
+    report |= {"win_rate": win_rate(policy, tuned, make_pairs(held_out, 100, seed), *use)}
+    report |= {"in_form": in_form(after), "words": (mean_words(before), mean_words(after))}
+    increase = bits_per_byte(small, held_out, *use) / bits_per_byte(policy, held_out, *use) - 1
+    report |= {"int8_increase": increase, "int8_error": int8_error, "same": same, "cache_gap": gap}
+    where = {name: whereabouts(getattr(parts, name)) for name in PARTS}
+    return report | {"answers": after, "parts": where, "hash": digest(small, after)}
+    ### END SOLUTION

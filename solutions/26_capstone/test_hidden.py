@@ -665,3 +665,569 @@ def test_interval_widens_with_distance(exercises, rng):
     holds(width[3100, 0.9] < width[5000, 0.9] < width[9000, 0.9], "the interval does not widen with the distance")
     holds(width[5000, 0.5] < width[5000, 0.9] < width[5000, 0.99], "the interval does not widen with the level")
     close(exercises.extrapolate(dates, compute, day(5000)), exercises.extrapolate(dates, compute, day(5000), 0.95), "95 %")
+
+
+# --- pipeline ---------------------------------------------------------------------------------------------------------
+
+TINY = {"vocab_size": 480, "T_max": 24, "d_model": 16, "n_layers": 2, "n_heads": 2, "n_kv_heads": 1, "d_ff": 24}
+TINY |= {"context": 11, "batch": 5, "steps": 4, "lr": 0.02, "weight_decay": 0.1, "chat_steps": 3, "chat_lr": 0.03}
+TINY |= {"pairs": 20, "pair_steps": 4, "pair_lr": 0.01, "beta": 0.7, "top_p": 0.9, "chats": 3, "answers": 2, "new": 6}
+"""Every number is another, and a run takes no time; what comes out speaks nonsense."""
+
+
+def texts(seed, n):
+    """Sentences of the grammar."""
+    return [" ".join(words) for words, _ in dataset("grammar").sentences(seed, n)]
+
+
+@exercise("pipeline")
+def test_pack_never_shows_what_is_held_out(exercises, rng):
+    """Tokenizer and ids come from the first nine tenths alone."""
+    stand_ins, seen = exercises.with_parts(), []
+
+    def train_bpe(text, vocab_size, special_tokens):
+        seen.append((text, vocab_size, list(special_tokens)))
+        return stand_ins.train_bpe(text, vocab_size, list(special_tokens))
+
+    corpus = texts(rng.seed, 57)
+    corpus[4], corpus[50:] = "ada says <|end|> often .", [f"zebra {i} jumps ." for i in range(7)]
+    parts = exercises.with_parts(train_bpe=train_bpe)
+    tokenizer, ids, train, held_out = pure(exercises.pack, corpus, parts, TINY)
+    exact([list(train), list(held_out)], [corpus[:51], corpus[51:]], "train and held_out of 57 documents")
+    exact(len(seen), 1, "calls of train_bpe")
+    text, size, special = seen[0]
+    exact([size, special], [480, ["<|start|>", "<|sep|>", "<|end|>"]], "vocab_size and special_tokens")
+    holds("zebra 0" in text and "zebra 1" not in text, "train_bpe must see training documents and nothing held out")
+    pieces = text.split("<|end|>")
+    holds(set(corpus[:4] + corpus[5:51] + ["user", "assistant"]) <= set(pieces), "train_bpe's text lacks some piece")
+    ids = [int(i) for i in ids]
+    exact(tokenizer.decode(ids), "".join(document + "<|end|>" for document in corpus[:51]), "the text of ids")
+    end = tokenizer.encode("<|end|>", allowed_special={"<|end|>"})
+    exact(ids.count(end[0]), 51, "how often the id of <|end|> stands in ids")
+
+
+@driver
+def fit_log(module, steps, lr, weight_decay):
+    """Run fit with parts that write down what they are asked, on two parameters, one of them never used."""
+    import torch
+
+    log, used = [], torch.nn.Parameter(torch.tensor([3.0]))
+    model = torch.nn.ParameterList([used, torch.nn.Parameter(torch.tensor([4.0]))])
+
+    class AdamW:
+        def __init__(self, params, lr=0.0, betas=None, eps=None, weight_decay=0.01):
+            log.append(("made", len(list(params)), weight_decay))
+
+        def step(self):
+            log.append(("step", self.lr))
+
+        def zero_grad(self):
+            pass
+
+    def lr_at(step, max_lr, min_lr, warmup, total):
+        log.append(("lr_at", step, max_lr, min_lr, warmup, total))
+        return 100.0 + step
+
+    def clip_grad_norm(grads, max_norm):
+        log.append(("clip", sum(g is not None for g in grads), max_norm))
+        return 0.0
+
+    def gradients():
+        log.append(("gradients",))
+        used.grad = torch.ones(1)
+        return float(len(log))
+
+    parts = module.with_parts(AdamW=AdamW, lr_at=lr_at, clip_grad_norm=clip_grad_norm)
+    options = {} if weight_decay is None else {"weight_decay": weight_decay}
+    return module.fit(model, gradients, steps, lr, parts, **options), log
+
+
+@exercise("pipeline")
+def test_fit_clips_between_gradient_and_update(exercises):
+    """Each step: a rate, gradients, the clip, the update."""
+    losses, log = exercises.run(fit_log, 23, 0.4, 0.3)
+    exact(log[0], ("made", 2, 0.3), "the optimizer: parameters and weight decay")
+    exact([entry[0] for entry in log if entry[0] != "lr_at"][1:], ["gradients", "clip", "step"] * 23, "the order")
+    exact([entry[1] for entry in log if entry[0] == "step"], [100.0 + t for t in range(23)], "the rates at the updates")
+    close([list(e[1:]) for e in log if e[0] == "lr_at"], [[t, 0.4, 0.04, 2, 23] for t in range(23)], "lr_at's arguments")
+    exact({entry[1:] for entry in log if entry[0] == "clip"}, {(1, 1.0)}, "gradients and length given to clip_grad_norm")
+    exact(list(losses), [float(i + 1) for i, entry in enumerate(log) if entry[0] == "gradients"], "the losses")
+    losses, log = exercises.run(fit_log, 0, 0.4, None)
+    exact([list(losses), log], [[], [("made", 2, 0.0)]], "no steps, and no weight decay by default")
+
+
+@driver
+def pretrain_log(module, ids, corpus, plan, seed, disturbance):
+    """Pretrain with parts that write down what they are given; give the log and the weights."""
+    import torch
+
+    torch.manual_seed(disturbance)
+    own, log = module.with_parts(), []
+
+    def get_batch(ids, batch, context, rng):
+        log.append(("get_batch", len(ids), int(sum(ids)), batch, context))
+        return own.get_batch(ids, batch, context, rng)
+
+    def accumulate(model, micro_batches, loss_sum_fn):
+        batches = list(micro_batches)
+        log.append(("accumulate", [(x.clone(), y.clone()) for x, y in batches]))
+        log.append(("sum", loss_sum_fn(torch.zeros(1, 3, 4), torch.tensor([[1, -100, 2]])).item()))
+        return own.accumulate(model, batches, loss_sum_fn)
+
+    def init_weights(model, std=0.02, seed=0):
+        log.append(("init", std, seed))
+        own.init_weights(model, std, seed)
+
+    class AdamW(own.AdamW):
+        def __init__(self, params, lr=0.0, betas=(0.9, 0.999), eps=1e-8, weight_decay=0.01):
+            log.append(("decay", weight_decay))
+            super().__init__(params, lr, betas, eps, weight_decay)
+
+        def step(self):
+            log.append(("rate", self.lr))
+            super().step()
+
+    tokenizer = module.pack(corpus, own, plan)[0] if isinstance(corpus, list) else corpus
+    parts = module.with_parts(get_batch=get_batch, accumulate=accumulate, init_weights=init_weights, AdamW=AdamW)
+    model = module.pretrain(ids, tokenizer, parts, plan, seed)
+    return log, {name: p.detach().clone() for name, p in model.named_parameters()}
+
+
+@exercise("pipeline")
+def test_pretraining_reads_windows_of_the_plan(exercises, rng):
+    """One batch a step, from the ids alone, drawn by one generator."""
+    own, corpus, plan = exercises.with_parts(), texts(rng.seed, 40), TINY | {"steps": 12}
+    ids = exercises.pack(corpus, own, plan)[1]
+    log, after = exercises.run(pretrain_log, ids, corpus, plan, 5, 1)
+    exact([entry[1:] for entry in log if entry[0] == "init"], [(0.05, 5)], "std and seed of init_weights")
+    exact({e[1:] for e in log if e[0] == "get_batch"}, {(len(ids), int(ids.sum()), 5, 11)}, "what get_batch was given")
+    batches = [entry[1] for entry in log if entry[0] == "accumulate"]
+    exact([len(batch) for batch in batches], [1] * 12, "micro-batches in each of 12 steps")
+    generator = torch.Generator().manual_seed(5)
+    for t, [(x, y)] in enumerate(batches):
+        expected = own.get_batch(ids, 5, 11, generator)
+        exact([x, y], list(expected), f"the batch of step {t}")
+    roughly([entry[1] for entry in log if entry[0] == "sum"], [2 * math.log(4)] * 12, 1e-5, "the sum of two losses")
+    exact([entry[1] for entry in log if entry[0] == "decay"], [0.1], "weight decay")
+    roughly(max(entry[1] for entry in log if entry[0] == "rate"), 0.02, 1e-9, "the highest rate")
+    again = exercises.run(pretrain_log, ids, corpus, plan, 5, 2)[1]
+    exact(again, after, "the weights after another use of torch's global generator")
+
+
+def table_model(rng, V):
+    """A causal model whose logits hang on all ids of the row so far; and the same as a function of a list of ids."""
+    table = 2 * rng.normal(7, V)
+
+    def model(ids):
+        model.longest = max(model.longest, ids.shape[1])
+        return table[ids.cumsum(1) % 7]
+
+    model.longest = 0
+    return model, lambda ids: table[sum(ids) % 7].log_softmax(0)
+
+
+@exercise("pipeline", weight=2)
+def test_bits_are_counted_over_bytes_not_tokens(exercises, rng):
+    """Every token of a document is predicted once, and bytes divide the bits."""
+    own = exercises.with_parts()
+    tokenizer = exercises.pack(texts(rng.seed, 40), own, TINY)[0]
+    [end] = tokenizer.encode("<|end|>", allowed_special={"<|end|>"})
+    model, log_p = table_model(rng, end + 1)
+    documents = ["ada sleeps .", "the \u00e9mu \u4eba sings .", " ".join(["many dogs see the cats and"] * 15), "ben runs ."]
+    documents += texts(rng.seed + 1, 90)
+    nats = 0.0
+    for document in documents:
+        tokens = [end, *tokenizer.encode(document), end]
+        for start in range(0, len(tokens) - 1, 24):
+            piece = tokens[start : start + 25]
+            nats -= sum(log_p(piece[:i])[piece[i]].item() for i in range(1, len(piece)))
+    expected = nats / math.log(2) / sum(len(document.encode()) for document in documents)
+    got = exercises.bits_per_byte(model, documents, tokenizer, own, TINY)
+    roughly(got, expected, 1e-5, "bits_per_byte")  # logits may pass through float32
+    holds(model.longest <= 24, f"the model was given {model.longest} ids at once; T_max is 24")
+    one = exercises.bits_per_byte(model, documents[:1], tokenizer, own, TINY)
+    twice = exercises.bits_per_byte(model, documents[:1] * 2, tokenizer, own, TINY)
+    roughly(twice, one, 1e-6, "bits_per_byte of the same document twice")
+    halved = exercises.with_parts(cross_entropy=lambda logits, targets, ignore_index=-100: 0.5)
+    n = len(tokenizer.encode(documents[0])) + 1
+    got = exercises.bits_per_byte(model, documents[:1], tokenizer, halved, TINY)
+    roughly(got, n * 0.5 / math.log(2) / 12, 1e-6, "bits_per_byte when cross_entropy says 0.5 nats a token")
+
+
+@driver
+def tuned_log(module, corpus, documents, plan, seed):
+    """Fine-tune a fresh model with spies; give the batches, the weights before and after, and the settings."""
+    import torch
+
+    own, log, settings = module.with_parts(), [], []
+    tokenizer = module.pack(corpus, own, plan)[0]
+    model = own.GPT(module.model_config(plan, tokenizer))
+    own.init_weights(model, 0.05, 1)
+    before = [p.detach().clone() for p in model.parameters()]
+
+    def accumulate(model, micro_batches, loss_sum_fn):
+        batches = list(micro_batches)
+        log.append([(x.clone(), y.clone()) for x, y in batches])
+        return own.accumulate(model, batches, loss_sum_fn)
+
+    class AdamW(own.AdamW):
+        def step(self):
+            settings.append((self.lr, self.weight_decay))
+            super().step()
+
+    parts = module.with_parts(accumulate=accumulate, AdamW=AdamW)
+    torch.manual_seed(seed + 99)
+    tuned = module.fine_tune(model, documents, tokenizer, parts, plan, seed)
+    kept = all(torch.equal(p, was) for p, was in zip(model.parameters(), before))
+    moved = any(not torch.equal(p, was) for p, was in zip(tuned.parameters(), before))
+    return log, settings, kept, moved, module.chat_rows(documents, tokenizer, own, plan)
+
+
+@exercise("pipeline")
+def test_fine_tuning_trains_a_copy_on_chats(exercises, rng):
+    """Rows of chats, prompts without loss, and the base as it was."""
+    plan, documents = TINY | {"chat_steps": 11}, texts(rng.seed + 1, 17)
+    log, settings, kept, moved, (ids, labels) = exercises.run(tuned_log, texts(rng.seed, 40), documents, plan, 3)
+    holds(kept, "fine_tune changed the model that it was given; train a copy")
+    holds(moved, "the copy that fine_tune gives was not trained")
+    exact([len(batches) for batches in log], [1] * 11, "micro-batches in each of 11 steps")
+    generator = torch.Generator().manual_seed(3)
+    for t, [(x, y)] in enumerate(log):
+        i = torch.randint(17, (5,), generator=generator)
+        exact([x, y], [ids[i], labels[i]], f"rows and labels of step {t}")
+    roughly(max(rate for rate, _ in settings), 0.03, 1e-9, "the highest rate")
+    exact({decay for _, decay in settings}, {0.0}, "weight decay")
+
+
+@driver
+def prefer_log(module, corpus, pairs, plan, seed, still):
+    """Run prefer with spies; with `still` the optimizer never moves. Give what dpo_loss saw, gradients and weights."""
+    import torch
+
+    own, log, norms = module.with_parts(), [], []
+    tokenizer = module.pack(corpus, own, plan)[0]
+    model = own.GPT(module.model_config(plan, tokenizer))
+    own.init_weights(model, 0.3, 1)
+    before = [p.detach().clone() for p in model.parameters()]
+
+    def dpo_loss(pc, pr, rc, rr, beta):
+        leak = rc.requires_grad or rr.requires_grad
+        log.append(([t.detach().clone() for t in (pc, pr, rc, rr)], beta, leak))
+        return own.dpo_loss(pc, pr, rc, rr, beta)
+
+    def clip_grad_norm(grads, max_norm):
+        norms.append(sum(g.square().sum().item() for g in grads if g is not None) ** 0.5)
+        return own.clip_grad_norm(grads, max_norm)
+
+    class Still(own.AdamW):
+        def step(self):
+            norms.append(self.lr)
+
+    parts = {"dpo_loss": dpo_loss, "clip_grad_norm": clip_grad_norm} | ({"AdamW": Still} if still else {})
+    policy = module.prefer(model, pairs, tokenizer, module.with_parts(**parts), plan, seed)
+    kept = all(torch.equal(p, was) for p, was in zip(model.parameters(), before))
+    both = []
+    with torch.no_grad():
+        for net in (model, policy):
+            for side in zip(*pairs):
+                both.append(own.sequence_logprob(net, *module.chat_rows(side, tokenizer, own, plan)))
+    return log, norms, kept, both
+
+
+@exercise("pipeline", weight=2)
+def test_preferences_move_the_policy_off_a_frozen_reference(exercises, rng):
+    """The reference keeps its scores while the policy leaves them."""
+    corpus, plan = texts(rng.seed, 40), TINY | {"pair_steps": 10}
+    pairs = exercises.make_pairs(texts(rng.seed + 1, 80), 13, 5)
+    log, _, kept, (rc, rr, pc, pr) = exercises.run(prefer_log, corpus, pairs, plan, 4, False)
+    holds(kept, "prefer changed the reference; train a copy")
+    generator = torch.Generator().manual_seed(4)
+    for t, (scores, beta, leak) in enumerate(log):
+        i = torch.randint(13, (5,), generator=generator)
+        exact([beta, leak], [0.7, False], "beta, and whether a gradient could reach the reference")
+        roughly(scores[2:], [rc[i], rr[i]], 1e-3, f"reference scores of step {t}")  # sums of some ten float32 numbers
+        if t == 0:
+            roughly(scores[:2], [rc[i], rr[i]], 1e-3, "scores of the policy before its first step")
+    exact(len(log), 10, "calls of dpo_loss in 10 steps")
+    gain = ((pc - rc) - (pr - rr)).mean().item()
+    holds(gain > 0.1, f"after prefer, chosen answers gained only {gain:.3f} nats on the rejected ones")
+
+
+@exercise("pipeline")
+def test_gradients_of_preference_steps_do_not_add_up(exercises, rng):
+    """With a policy that stands still every step has the same gradient."""
+    [pair] = exercises.make_pairs(texts(rng.seed, 60), 1, 5)
+    plan = TINY | {"pair_steps": 4}
+    _, norms, _, _ = exercises.run(prefer_log, texts(rng.seed, 40), [pair] * 6, plan, 4, True)
+    lengths, rates = norms[0::2], norms[1::2]
+    roughly(lengths, [lengths[0]] * 4, 1e-3 * lengths[0], "the lengths of the gradients of four equal steps")
+    roughly(max(rates), 0.01, 1e-9, "the highest rate")
+
+
+@exercise("pipeline")
+def test_win_rate_is_what_the_policy_gained(exercises, rng):
+    """A pair is won if the chosen answer gained more than the rejected one."""
+    own = exercises.with_parts()
+    tokenizer = exercises.pack(texts(rng.seed, 40), own, TINY)[0]
+    [end] = tokenizer.encode("<|end|>", allowed_special={"<|end|>"})
+    (policy, _), (model, _) = table_model(rng, end + 1), table_model(rng, end + 1)
+    pairs = exercises.make_pairs(texts(rng.seed + 1, 200), 60, 6)
+
+    def scores(net, side):
+        ids, labels = exercises.chat_rows(side, tokenizer, own, TINY)
+        picked = net(ids).log_softmax(-1).gather(-1, labels.clamp(min=0)[..., None])[..., 0]
+        return (picked * (labels >= 0)).sum(1)
+
+    chosen, rejected = ([pair[i] for pair in pairs] for i in (0, 1))
+    gains = [scores(policy, side) - scores(model, side) for side in (chosen, rejected)]
+    expected = (gains[0] > gains[1]).double().mean().item()
+    got = exercises.win_rate(policy, model, pairs, tokenizer, own, TINY)
+    roughly(got, expected, 1e-6, "win_rate of 60 pairs")  # a mean may be taken in float32
+    swapped = exercises.win_rate(policy, model, [(b, a) for a, b in pairs], tokenizer, own, TINY)
+    roughly(swapped, 1 - expected, 1e-6, "win_rate of swapped pairs")
+    exact(exercises.win_rate(model, model, pairs, tokenizer, own, TINY), 0.0, "win_rate of the model against itself")
+
+
+@driver
+def rounded(module, corpus, plan, step):
+    """Quantise a model whose rows differ much in size; give its weights before and after, the error, and counts."""
+    import torch
+
+    own, calls = module.with_parts(), []
+    tokenizer = module.pack(corpus, own, plan)[0]
+    model = own.GPT(module.model_config(plan, tokenizer))
+    own.init_weights(model, 0.3, 1)
+    with torch.no_grad():
+        model.embedding.weight *= torch.arange(1.0, len(model.embedding.weight) + 1)[:, None]
+        model.embedding.weight[3] = 0
+    before = {name: p.detach().clone() for name, p in model.named_parameters()}
+
+    def quantize_int8(W):
+        calls.append(tuple(W.shape))
+        if step is None:
+            return own.quantize_int8(W)
+        return (W / step).round().clamp(-127, 127).to(torch.int8), torch.full((len(W),), step)
+
+    small, error = module.to_int8(model, module.with_parts(quantize_int8=quantize_int8))
+    kept = all(torch.equal(p, before[name]) for name, p in model.named_parameters())
+    after = {name: p.detach().clone() for name, p in small.named_parameters()}
+    tied = small.head.weight is small.embedding.weight
+    return before, after, error, sorted(calls), kept, tied
+
+
+@exercise("pipeline")
+def test_int8_weights_are_codes_times_scales(exercises, rng):
+    """Matrices are rounded row by row, in a copy; vectors stay."""
+    for step in (None, 0.02):
+        before, after, error, calls, kept, tied = exercises.run(rounded, texts(rng.seed, 40), TINY, step)
+        exact([kept, tied], [True, True], "whether the model is as it was, and the copy's head still tied")
+        worst = 0.0
+        for name, W in before.items():
+            if W.ndim == 1:
+                exact(after[name], W, f"the vector {name}")
+                continue
+            scale = (W.abs().amax(1, keepdim=True) / 127).clamp(min=1e-30) if step is None else step
+            close(after[name], (W / scale).round().clamp(-127, 127) * scale, f"{name} in int8")
+            rows = W.abs().amax(1) > 0
+            worst = max(worst, ((after[name] - W).abs().amax(1)[rows] / W.abs().amax(1)[rows]).max().item())
+        roughly(error, worst, 1e-5, "the largest error as a share of its row's largest weight")
+        exact(calls, sorted(tuple(W.shape) for W in before.values() if W.ndim == 2), "the matrices given to quantize_int8")
+
+
+@driver
+def answers_log(module, corpus, plan, words, seed):
+    """Let answers run with a generate_cached that plays back scripted rows, and that tries `choose` once a call."""
+    import torch
+
+    own, log = module.with_parts(), []
+    tokenizer = module.pack(corpus, own, plan)[0]
+    model = own.GPT(module.model_config(plan, tokenizer))
+    end = module.end_id(tokenizer)
+    ids = {word: tokenizer.encode(word)[0] for word in ("ada", "ben")}
+    scripts = [[ids["ada"], end, ids["ben"], end, end, end], [ids["ben"]] * 6, [end] * 6]
+    logits = torch.arange(end + 1.0).expand(plan["answers"], -1) / 50
+
+    def top_p_filter(logits, p):
+        log.append(("top_p", p))
+        return logits.masked_fill(torch.arange(logits.shape[-1]) < 200, -torch.inf)
+
+    def next_token_probs(logits, temperature=1.0):
+        log.append(("probs", temperature, int(torch.isinf(logits).sum(1)[0])))
+        return own.next_token_probs(logits, temperature)
+
+    def sample(probs, generator):
+        tokens = own.sample(probs, generator)
+        log.append(("sample", probs.sum(1).tolist(), tokens.tolist()))
+        return tokens
+
+    def generate_cached(lm, ids, n_new, choose=None):
+        tokens, rows = choose(logits)
+        log.append(("generated", ids.tolist(), n_new, tokens.tolist(), rows.tolist(), type(lm.new_cache(1)).__name__))
+        return torch.cat([ids, torch.tensor([scripts[b % 3] for b in range(len(ids))])], 1)
+
+    spies = {"top_p_filter": top_p_filter, "next_token_probs": next_token_probs, "sample": sample}
+    parts = module.with_parts(generate_cached=generate_cached, **spies)
+    found = module.answers(model, words, tokenizer, parts, plan, seed)
+    prompts = [module.prompt_ids(word, tokenizer, own) for word in words]
+    return list(found), log, prompts
+
+
+@exercise("pipeline", weight=2)
+def test_answers_end_at_the_first_end(exercises, rng):
+    """An answer is the text before the first end, and None without one."""
+    plan = TINY | {"answers": 3}
+    found, log, prompts = exercises.run(answers_log, texts(rng.seed, 40), plan, ["the", "ada", "the"], 8)
+    expected = [(word, answer) for word in ("the", "ada", "the") for answer in ("ada", "ben" * 6, "")]
+    expected = [(word, None if answer and len(answer) > 3 else answer) for word, answer in expected]
+    exact([tuple(pair) for pair in found], expected, "words and answers")
+    calls = [entry[1:] for entry in log if entry[0] == "generated"]
+    exact([call[:2] for call in calls], [([prompt] * 3, 6) for prompt in prompts], "rows and lengths to generate")
+    exact([call[3] for call in calls], [[0, 1, 2]] * 3, "the rows that go on: each its own")
+    exact([e[1] for e in log if e[0] == "top_p"], [0.9] * 3, "p of top_p_filter")
+    exact([e[1:] for e in log if e[0] == "probs"], [(1.0, 200)] * 3, "next_token_probs: temperature, and logits removed")
+    drawn = [e[2] for e in log if e[0] == "sample"]
+    exact([call[2] for call in calls], drawn, "the tokens that choose gives")
+    holds(min(map(min, drawn)) >= 200 and drawn[0] != drawn[2], f"tokens drawn: {drawn}")
+    again = exercises.run(answers_log, texts(rng.seed, 40), plan, ["the", "ada", "the"], 8)
+    exact(again[1], log, "a second run with the same seed")
+
+
+@driver
+def cache_checks(module, corpus, plan):
+    """Check the cache with right parts, with positions that restart at 0, and with a generate_cached that is off."""
+    import torch
+
+    own = module.with_parts()
+    tokenizer = module.pack(corpus, own, plan)[0]
+    model = own.GPT(module.model_config(plan, tokenizer))
+    own.init_weights(model, 0.4, 1)
+
+    def restart(x, cache, weights, positions=None, mask=None, layer=0):
+        start, T = cache.length, x.shape[1]
+        q, k, v = (torch.einsum("btd,hed->bhte", x, weights[name]) for name in "qkv")
+        k, v = cache.append(layer, module.rope(k, 0), v)
+        late = torch.ones(T, start + T, dtype=torch.bool).triu(start + 1)
+        q = module.rope(q, 0)
+        mixed = torch.nn.functional.scaled_dot_product_attention(q, k, v, attn_mask=~late, enable_gqa=True)
+        return torch.einsum("bhte,hed->btd", mixed, weights["o"])
+
+    def off(lm, ids, n_new, choose=None):
+        found = own.generate_cached(lm, ids, n_new, choose)
+        return torch.cat([found[:, :-1], found[:, -1:] ^ 1], 1)
+
+    results = []
+    for wrong in ({}, {"attend_step": restart}, {"generate_cached": off}):
+        results.append(module.check_cache(model, "the", tokenizer, module.with_parts(**wrong), plan))
+    return results
+
+
+@exercise("pipeline")
+def test_cache_check_sees_a_wrong_cache(exercises, rng):
+    """Right parts agree; positions that restart and a wrong token do not."""
+    right, restart, off = exercises.run(cache_checks, texts(rng.seed, 40), TINY)
+    exact([right[0], off[0]], [True, False], "same, with right parts and with a last token that is another")
+    roughly([right[1], off[1]], [0.0, 0.0], 1e-3, "gap, where the cache is right")  # float32
+    holds(restart[1] > 0.02, f"positions restart at 0 in every step, and the gap is {restart[1]}")
+
+
+SHORT = {"steps": 60, "chat_steps": 30, "pair_steps": 25, "pairs": 120, "chats": 4, "answers": 3, "d_model": 32, "d_ff": 64}
+SHORT |= {"n_heads": 2, "n_kv_heads": 1, "pair_lr": 0.001}
+"""Enough to learn most of what can be seen without waiting."""
+
+
+@driver
+def runs(module, corpus, seeds, changes, wrong):
+    """Run pipeline for each seed with a shorter plan and, if asked, with four wrong parts at once."""
+    import torch
+
+    own, parts = module.with_parts(), None
+    torch.manual_seed(len(wrong) + 1)
+
+    def get_batch(ids, batch, context, rng):
+        x, y = own.get_batch(ids, batch, context, rng)
+        return x, x
+
+    def dpo_loss(pc, pr, rc, rr, beta):
+        return own.dpo_loss(pr, pc, rr, rc, beta)
+
+    def quantize_int8(W):
+        scale = W.abs().max() / 127
+        return (W / scale).round().to(torch.int8), scale.expand(len(W))
+
+    def attend_step(x, cache, weights, positions=None, mask=None, layer=0):
+        return own.attend_step(x, cache, weights, layer=layer) * (1 if cache.length == x.shape[1] else 0.9)
+
+    if wrong:
+        made = {"get_batch": get_batch, "dpo_loss": dpo_loss, "quantize_int8": quantize_int8, "attend_step": attend_step}
+        parts = module.with_parts(**{name: made[name] for name in wrong})
+    options = {} if parts is None else {"parts": parts}
+    return [module.pipeline(corpus, seed, plan=module.PLAN | changes, **options) for seed in seeds]
+
+
+@exercise("pipeline", weight=2)
+def test_arguments_alone_decide_the_report(exercises, rng):
+    """The same seed gives the same report, another one another."""
+    corpus = texts(rng.seed, 400)
+    (one, other), [again] = (exercises.run(runs, corpus, s, SHORT | {"steps": 8}, w) for s, w in (([3, 4], []), ([3], [])))
+    exact(again, one, "the report of a second run")
+    holds(other["hash"] != one["hash"], "another seed gives the same hash")
+    holds(len(one["hash"]) == 64, "the hash is no digest")
+    params = one["params"]
+    table = exercises.pack(corpus, exercises.with_parts(), exercises.value("PLAN"))[0]
+    [end] = table.encode("<|end|>", allowed_special={"<|end|>"})
+    exact(params, (end + 1) * 32 + 2 * (2 * 32 * 32 + 2 * 32 * 16 + 3 * 32 * 64) + 5 * 32, "params")
+    exact([one["tokens"], one["flops"]], [8 * 16 * 40, 6 * params * 8 * 16 * 40], "tokens and flops")
+    exact(one["kv_bytes"], 2 * 2 * 1 * 16 * 40 * 4, "kv_bytes")
+    exact(sorted(one["parts"]), sorted(exercises.value("PARTS")), "the parts that the report lists")
+    words = [document.split()[0] for document in corpus[360:364]]
+    exact([word for word, _ in one["answers"]], [word for word in words for _ in range(3)], "the words of the answers")
+    good = sum(a is not None and a.startswith(w + " ") and a.endswith(" .") for w, a in one["answers"])
+    roughly(one["in_form"], good / 12, 1e-9, "in_form")
+
+
+@exercise("pipeline", weight=2)
+def test_wrong_parts_show_in_the_report(exercises, rng):
+    """Each of four wrong parts moves its own line of the report."""
+    corpus = texts(rng.seed, 900)
+    [right] = exercises.run(runs, corpus, [3], SHORT, [])
+    [wrong] = exercises.run(runs, corpus, [3], SHORT, ["get_batch", "dpo_loss", "quantize_int8", "attend_step"])
+    lines = {name: (right[name], wrong[name]) for name in ("held_out_bpb", "win_rate", "int8_error", "cache_gap")}
+    holds(lines["held_out_bpb"][1] > lines["held_out_bpb"][0] + 1, f"targets not shifted: held_out_bpb {lines}")
+    holds(lines["win_rate"][0] > 0.6 and lines["win_rate"][1] < 0.5, f"the sign of DPO: win_rate {lines}")
+    holds(lines["int8_error"][0] < 0.00394 < 0.006 < lines["int8_error"][1], f"one scale a tensor: int8_error {lines}")
+    holds(lines["cache_gap"][0] < 1e-3 < lines["cache_gap"][1], f"a cached step that is off: cache_gap {lines}")
+    exact([right["same"], wrong["hash"] == right["hash"]], [True, False], "same with right parts; equal hashes")
+
+
+@exercise("pipeline", weight=2)
+def test_held_out_text_is_really_held_out(exercises, rng):
+    """Nonsense at the end of the corpus costs bits there and nowhere else."""
+    corpus = texts(rng.seed, 500)
+    nonsense = [" ".join(document.split()[::-1]) for document in corpus[450:]]
+    plan = SHORT | {"chat_steps": 2, "pair_steps": 2}
+    [plain] = exercises.run(runs, corpus, [3], plan, [])
+    [odd] = exercises.run(runs, corpus[:450] + nonsense, [3], plan, [])
+    exact(odd["train_bpb"], plain["train_bpb"], "train_bpb, when only held-out documents change")
+    holds(odd["held_out_bpb"] > plain["held_out_bpb"] + 0.3, f"held_out_bpb {plain['held_out_bpb']} {odd['held_out_bpb']}")
+    holds(abs(plain["held_out_bpb"] - plain["train_bpb"]) < 0.15, "train_bpb and held_out_bpb lie far apart")
+
+
+@exercise("pipeline", weight=4)
+def test_your_own_model_comes_close_to_the_floor(exercises, rng):
+    """The whole run learns the language, the chats and the judges' taste."""
+    grammar = dataset("grammar")
+    drawn = grammar.sentences(rng.seed, 3000)
+    report = exercises.pipeline([" ".join(words) for words, _ in drawn], 7)
+    # the surprise of the very sentences that are held out, so that luck in the draw cancels
+    held_out = drawn[2700:]
+    floor = -sum(log_p for _, log_p in held_out) / math.log(2) / sum(len(" ".join(words)) for words, _ in held_out)
+    bits = report["held_out_bpb"]
+    holds(floor - 0.01 < bits < floor + 0.15, f"held_out_bpb is {bits:.3f}, the floor {floor:.3f}")
+    holds(report["in_form"] > 0.6, f"only {report['in_form']:.2f} of the answers are in form")
+    holds(report["win_rate"] > 0.65, f"the policy likes the right answer in {report['win_rate']:.2f} of the pairs")
+    before, after = report["words"]
+    holds(after < before - 0.5, f"answers have {before:.2f} words before preferences and {after:.2f} after")
+    holds(abs(report["int8_increase"]) < 0.02, f"int8 costs {report['int8_increase']:.4f} of the bits")
+    holds(report["same"] and report["cache_gap"] < 1e-3, f"cached and plain differ: {report['cache_gap']}")
+    sound = [answer is not None and grammar.grammatical(tuple(answer.split())) for _, answer in report["answers"]]
+    holds(sum(sound) > 0.5 * len(sound), f"only {sum(sound)} of {len(sound)} answers are sentences of the grammar")

@@ -1,9 +1,9 @@
 # %% [markdown]
 # # Chapter 26: The landscape, and your own LLM
 #
-# Seven exercises. The first six read the map: how large the published models are and what fits where, one builder for
-# all of their shapes, what a closed model reveals, and how fast the whole field grows. The seventh joins everything that
-# you have written in this course into one language model of your own, from raw text to a report about it.
+# Seven exercises. The first six read the map: how large the published models are and what fits where, one builder
+# for all of their shapes, what a closed model reveals, and how fast the whole field grows. The seventh joins everything
+# that you have written in this course into one language model of your own, from raw text to a report about it.
 #
 # Names: B batch, T tokens, V vocabulary, D model width, H query heads, Hk key-value heads, hd width of a head, F inner
 # width of the feed-forward network, L layers.
@@ -15,7 +15,7 @@ import inspect
 import math
 import warnings
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from datetime import date
 from itertools import pairwise
 from types import SimpleNamespace
@@ -29,11 +29,11 @@ from torch.nn import functional
 
 # %% [markdown]
 # **Given: eight published models as numbers.** The head is as wide as the vocabulary and has no bias. With `tied`, head
-# and token table are one matrix. With `bias`, every matrix of attention and of the feed-forward network has a bias vector;
-# the router of experts never has. A layer norm holds two vectors, an rms norm one; there are two norms in a layer and
-# one after the last layer. `gelu` has two matrices, `swiglu` and `geglu` have three. With `n_experts`, each layer has so
-# many feed-forward networks and a router of D x `n_experts`; a token goes through `top_k` of them, and through all
-# `n_shared` further ones. `window` is how many tokens attention looks back over, the current one counted.
+# and token table are one matrix. With `bias`, every matrix of attention and of the feed-forward network has a bias
+# vector; the router of experts never has. A layer norm holds two vectors, an rms norm one; there are two norms in a
+# layer and one after the last layer. `gelu` has two matrices, `swiglu` and `geglu` have three. With `n_experts`, each
+# layer has so many feed-forward networks and a router of D x `n_experts`; a token goes through `top_k` of them, and
+# through all `n_shared` further ones. `window` is how many tokens attention looks back over, the current one counted.
 
 # %%
 _COMMON = {"norm": "rms", "positions": "rope", "ffn": "swiglu", "bias": False, "tied": False, "window": None}
@@ -59,7 +59,7 @@ FAMILIES = {
 
 
 def layer_window(config: dict, layer: int) -> int | None:
-    """Give the window of a layer: None if it sees everything, as every `full_every`-th does in models that alternate."""
+    """Give the window of a layer: None if it sees everything, as every `full_every`-th does where they alternate."""
     n = config["full_every"]
     return None if n and (layer + 1) % n == 0 else config["window"]
 
@@ -101,7 +101,8 @@ def family_params(config: dict) -> dict[str, int]:
     attention = 2 * D * Q + 2 * D * K + bias * (Q + 2 * K + D)
     norm = 2 * D if config["norm"] == "layer" else D
     counts = {
-        "embedding": V * D * (1 if config["tied"] else 2) + (config["T_max"] * D if config["positions"] == "learned" else 0),
+        "embedding": V * D * (1 if config["tied"] else 2)
+        + (config["T_max"] * D if config["positions"] == "learned" else 0),
         "attention": L * attention,
         "mlp": L * ((E + config["n_shared"]) * ffn + D * E if E else ffn),
         "norm": (2 * L + 1) * norm,
@@ -140,8 +141,8 @@ def family_memory(
         {'weights': 4015130624, 'kv': 131072000, 'activations': 0, 'total': 4146202624}
 
     Notes:
-        All weights must be there, idle experts too. The cache holds a key and a value of each key-value head of each layer
-        for each token, but a layer with a window keeps only as many tokens of a conversation as its window sees.
+        All weights must be there, idle experts too. The cache holds a key and a value of each key-value head of each
+        layer for each token, but a layer with a window keeps only as many tokens of a conversation as its window sees.
         Activations have 16 bits, whatever the other bits: 2 D + F numbers for each token, with a gate 2 D + 2 F.
     """
     ### BEGIN SOLUTION
@@ -286,8 +287,8 @@ class GPT(nn.Module):
 # %% [markdown]
 # ## 26.3 Attention, Experts, build
 #
-# The families differ in a handful of choices. Write the two parts in which most of the choices lie, and the builder that
-# makes all of them.
+# The families differ in a handful of choices. Write the two parts in which most of the choices lie, and the builder
+# that makes all of them.
 
 
 # %%
@@ -305,10 +306,10 @@ class Attention(nn.Module):
         (torch.Size([2, 5, 6]), torch.Size([16, 6]))
 
     Notes:
-        Four nn.Linear and no other parameters: W_q from D to H * hd, W_k and W_v from D to Hk * hd, W_o from H * hd to D,
-        with biases if config["bias"]. Head h owns the features h * hd ... (h + 1) * hd - 1 of its projection, and query
-        head h reads key-value head h // (H / Hk). Scores are divided by sqrt(hd). With "rope" positions, queries and
-        keys are turned by `rope`; values never are.
+        Four nn.Linear and no other parameters: W_q from D to H * hd, W_k and W_v from D to Hk * hd, W_o from H * hd to
+        D, with biases if config["bias"]. Head h owns the features h * hd ... (h + 1) * hd - 1 of its projection, and
+        query head h reads key-value head h // (H / Hk). Scores are divided by sqrt(hd). With "rope" positions, queries
+        and keys are turned by `rope`; values never are.
     """
 
     def __init__(self, config: dict, window: int | None) -> None:
@@ -324,9 +325,9 @@ class Attention(nn.Module):
     def forward(self, x: Tensor, cache: Cache | None = None, layer: int = 0) -> Tensor:
         """Map the new tokens x (B, T, D) to (B, T, D).
 
-        With a cache they follow the n = cache.length(layer) tokens that `layer` holds: their positions begin at n, their
-        keys (already turned) and values are appended with cache.append, and they attend to all that it holds then, as
-        far as the window goes. T is 1 or more.
+        With a cache they follow the n = cache.length(layer) tokens that `layer` holds: their positions begin at n,
+        their keys (already turned) and values are appended with cache.append, and they attend to all that it holds
+        then, as far as the window goes. T is 1 or more.
         """
         ### BEGIN SOLUTION
         n, T = 0 if cache is None else cache.length(layer), x.shape[1]
@@ -356,10 +357,10 @@ class Experts(nn.Module):
         (torch.Size([2, 5, 6]), 3, 1)
 
     Notes:
-        Children, and no other parameters: router, an nn.Linear(D, E, bias=False); experts and shared, nn.ModuleLists of E
-        and n_shared FeedForward(config). The output is the sum over the chosen experts of weight * expert(x), plus the
-        sum of all shared experts of x, each with weight 1. The weights of a token are the softmax of its top_k router
-        logits, so they sum to one. An expert reads only the tokens that chose it.
+        Children, and no other parameters: router, an nn.Linear(D, E, bias=False); experts and shared, nn.ModuleLists of
+        E and n_shared FeedForward(config). The output is the sum over the chosen experts of weight * expert(x), plus
+        the sum of all shared experts of x, each with weight 1. The weights of a token are the softmax of its top_k
+        router logits, so they sum to one. An expert reads only the tokens that chose it.
     """
 
     def __init__(self, config: dict) -> None:
@@ -394,20 +395,20 @@ def build(config: dict) -> GPT:
         config: a dict as in FAMILIES; it is not changed.
 
     Returns:
-        A new GPT(config, embedding, positions, blocks, norm, head) whose parameters number family_params(config)["total"],
-        a tied matrix counted once.
+        A new GPT(config, embedding, positions, blocks, norm, head) that has as many parameters as
+        family_params(config)["total"], a tied matrix counted once.
 
     Example:
-        >>> config = FAMILIES["mixtral-8x7b"] | {"vocab_size": 11, "d_model": 8, "d_ff": 12, "n_layers": 2, "head_dim": 4}
-        >>> model = build(config)
+        >>> small = {"vocab_size": 11, "d_model": 8, "d_ff": 12, "n_layers": 2, "head_dim": 4}
+        >>> model = build(FAMILIES["mixtral-8x7b"] | small)
         >>> model(torch.zeros(1, 5, dtype=torch.long)).shape, type(model.blocks[0].ffn).__name__
         (torch.Size([1, 5, 11]), 'Experts')
 
     Notes:
         embedding is nn.Embedding(V, D); positions is nn.Embedding(T_max, D) if they are "learned", else None; head is
-        nn.Linear(D, V, bias=False), and if config["tied"] its weight is the very parameter of the embedding. The L blocks
-        are Block(norm1, attention, norm2, ffn); each norm is a make_norm of its own, attention has the layer_window of
-        its layer, and ffn is Experts(config) if there are experts, else FeedForward(config).
+        nn.Linear(D, V, bias=False), and if config["tied"] its weight is the very parameter of the embedding. The L
+        blocks are Block(norm1, attention, norm2, ffn); each norm is a make_norm of its own, attention has the
+        layer_window of its layer, and ffn is Experts(config) if there are experts, else FeedForward(config).
     """
     ### BEGIN SOLUTION
     V, D = config["vocab_size"], config["d_model"]
@@ -529,7 +530,12 @@ def t_quantile(p: float, df: int) -> float:
         steps = np.linspace(angle, math.pi / 2, 2001)
         heights = np.clip(np.cos(steps), 0, 1) ** (df - 1)
         whole = math.exp(math.lgamma((df + 1) / 2) - math.lgamma(df / 2)) / math.sqrt(math.pi)
-        return whole * (steps[1] - steps[0]) / 3 * (heights[0] + heights[-1] + 4 * sum(heights[1::2]) + 2 * sum(heights[2:-1:2]))
+        return (
+            whole
+            * (steps[1] - steps[0])
+            / 3
+            * (heights[0] + heights[-1] + 4 * sum(heights[1::2]) + 2 * sum(heights[2:-1:2]))
+        )
 
     low, high = 0.0, math.pi / 2
     for _ in range(60):
@@ -585,8 +591,8 @@ def extrapolate(
         level: 0 < level < 1.
 
     Returns:
-        (low, middle, high), in the unit of compute: the fitted line at `when`, and the prediction interval around it, in
-        which one new model lies with probability `level` if logarithms scatter normally around the line.
+        (low, middle, high), in the unit of compute: the fitted line at `when`, and the prediction interval around it,
+        in which one new model lies with probability `level` if logarithms scatter normally around the line.
 
     Raises:
         ValueError: as doubling_time does.
@@ -616,9 +622,10 @@ def extrapolate(
 
 
 # %% [markdown]
-# **Given: the parts of your own model.** Each is an exercise of an earlier chapter, under the name and with the arguments
-# that it has there; `PARTS` says which. What stands here are stand-ins, kept short and made of library calls where there
-# are any, so that this chapter can be done by itself. Put your own in their place: `with_parts(dpo_loss=my_dpo_loss)`.
+# **Given: the parts of your own model.** Each is an exercise of an earlier chapter, under the name and with the
+# arguments that it has there; `PARTS` says which. What stands here are stand-ins, kept short and made of library calls
+# where there are any, so that this chapter can be done by itself. Put your own in their place:
+# `with_parts(dpo_loss=my_dpo_loss)`.
 
 # %%
 PARTS = {
@@ -765,7 +772,9 @@ def _get_batch(ids: np.ndarray, batch: int, context: int, rng: torch.Generator) 
 
 
 class _AdamW:
-    def __init__(self, params: Any, lr: float = 1e-3, betas: tuple = (0.9, 0.999), eps: float = 1e-8, weight_decay: float = 0.01) -> None:
+    def __init__(
+        self, params: Any, lr: float = 1e-3, betas: tuple = (0.9, 0.999), eps: float = 1e-8, weight_decay: float = 0.01
+    ) -> None:
         self.params, self.lr, self.betas, self.eps, self.weight_decay = list(params), lr, betas, eps, weight_decay
         self.means, self.squares, self.steps = None, None, 0
 
@@ -822,7 +831,9 @@ def _next_token_probs(logits: Tensor, temperature: float = 1.0) -> Tensor:
 def _top_p_filter(logits: Tensor, p: float) -> Tensor:
     order = logits.argsort(-1, descending=True)
     mass = logits.softmax(-1).gather(-1, order)
-    late = (mass.cumsum(-1) - mass >= p) & (torch.arange(logits.shape[-1]) > 0)  # what comes before has the mass already
+    late = (mass.cumsum(-1) - mass >= p) & (
+        torch.arange(logits.shape[-1]) > 0
+    )  # what comes before has the mass already
     return logits.masked_fill(late.gather(-1, order.argsort(-1)), -math.inf)
 
 
@@ -844,7 +855,9 @@ class _KVCache(Cache):
     length = property(lambda self: Cache.length(self))
 
 
-def _attend_step(x: Tensor, cache: Any, weights: dict, positions: None = None, mask: None = None, layer: int = 0) -> Tensor:
+def _attend_step(
+    x: Tensor, cache: Any, weights: dict, positions: None = None, mask: None = None, layer: int = 0
+) -> Tensor:
     start, T = cache.length, x.shape[1]
     q, k, v = (torch.einsum("btd,hed->bhte", x, weights[name]) for name in "qkv")
     k, v = cache.append(layer, rope(k, start), v)
@@ -910,17 +923,17 @@ def with_parts(**yours: Callable) -> SimpleNamespace:
 
 
 # %% [markdown]
-# **Given: the plan, the chats and the judges.** A corpus is a list of short texts. In a chat the user gives the first word
-# of a sentence, and the assistant answers with a sentence that begins so. The judges who compare two answers like short
-# ones, and sometimes err.
+# **Given: the plan, the chats and the judges.** A corpus is a list of short texts. In a chat the user gives the first
+# word of a sentence, and the assistant answers with a sentence that begins so. The judges who compare two answers like
+# short ones, and sometimes err.
 
 # %%
 SPECIAL = ["<|start|>", "<|sep|>", "<|end|>"]
 ROLES = ["user", "assistant"]
 PLAN = {"vocab_size": 480, "T_max": 40, "d_model": 48, "n_layers": 2, "n_heads": 4, "n_kv_heads": 4, "d_ff": 128}
 PLAN |= {"context": 40, "batch": 16, "steps": 200, "lr": 0.01, "weight_decay": 0.05}  # pretraining
-PLAN |= {"chat_steps": 300, "chat_lr": 0.01}  # fine-tuning on chats
-PLAN |= {"pairs": 240, "pair_steps": 50, "pair_lr": 0.0005, "beta": 0.5}  # preferences
+PLAN |= {"chat_steps": 400, "chat_lr": 0.01}  # fine-tuning on chats
+PLAN |= {"pairs": 240, "pair_steps": 50, "pair_lr": 0.0005, "beta": 1.0}  # preferences
 PLAN |= {"top_p": 0.9, "chats": 20, "answers": 4, "new": 30}  # chats, answers to each, and tokens of an answer
 """Sizes and settings of a run; `PLAN | {"steps": 50}` is a shorter one."""
 
@@ -1043,9 +1056,9 @@ def whereabouts(part: Callable) -> str:
 # %% [markdown]
 # ## 26.7 pipeline
 #
-# Eleven short functions, one after another: text becomes ids, ids a model, the model an assistant, the assistant one with
-# a taste, and that one bytes; then everything is measured. `parts` is what `with_parts` gives, and each part is called as
-# in its own chapter: `parts.train_bpe(...)`. Wherever parts do a thing, they must be the ones to do it.
+# Eleven short functions, one after another: text becomes ids, ids a model, the model an assistant, the assistant one
+# with a taste, and that one bytes; then everything is measured. `parts` is what `with_parts` gives, and each part is
+# called as in its own chapter: `parts.train_bpe(...)`. Wherever parts do a thing, they must be the ones to do it.
 
 
 # %%
@@ -1100,8 +1113,8 @@ def fit(
         The losses, one for each step, as gradients() gave them.
 
     Notes:
-        In step t = 0, 1, ... the optimizer's lr is lr_at(t, lr, lr / 10, steps // 10, steps). Between gradients() and the
-        update, all gradients together are clipped to the length 1.
+        In step t = 0, 1, ... the optimizer's lr is lr_at(t, lr, lr / 10, steps // 10, steps). Between gradients() and
+        the update, all gradients together are clipped to the length 1.
     """
     ### BEGIN SOLUTION
     optimizer = parts.AdamW(model.parameters(), lr=lr, weight_decay=weight_decay)
@@ -1122,15 +1135,15 @@ def pretrain(ids: np.ndarray, tokenizer: Any, parts: SimpleNamespace, plan: dict
     Args:
         ids: (N,) integer array.
         tokenizer: gives the size of the vocabulary, through model_config.
-        parts, plan: GPT, init_weights, get_batch, accumulate, those of fit; "steps", "lr", "weight_decay", "batch", "context".
-        seed: of init_weights (with std 0.05) and of the torch.Generator from which all batches are drawn.
+        parts, plan: GPT, init_weights, get_batch, accumulate, those of fit; "steps", "lr", "weight_decay", "batch",
+        "context". seed: of init_weights (with std 0.05) and of the torch.Generator from which all batches are drawn.
 
     Returns:
         The trained model.
 
     Notes:
-        One get_batch of plan["batch"] windows of plan["context"] ids a step, and one accumulate with that single batch and
-        loss_sum; `fit` does the rest, with the plan's "lr" and "weight_decay".
+        One get_batch of plan["batch"] windows of plan["context"] ids a step, and one accumulate with that single batch
+        and loss_sum; `fit` does the rest, with the plan's "lr" and "weight_decay".
     """
     ### BEGIN SOLUTION
     model = parts.GPT(model_config(plan, tokenizer))
@@ -1162,10 +1175,10 @@ def bits_per_byte(
         The bits for all tokens of all documents, over the bytes of all documents in UTF-8.
 
     Notes:
-        A document is read as <|end|>, its ids, <|end|>: each of its ids and the last <|end|> is predicted, exactly once,
-        from what stands before it in the document. A document with more predictions than T_max is cut into stretches of
-        T_max predictions, the last one shorter, each read by itself; its first input is the id before the stretch. The
-        <|end|> costs bits but has no bytes. Rows may be padded at the right, as the model is causal.
+        A document is read as <|end|>, its ids, <|end|>: each of its ids and the last <|end|> is predicted, exactly
+        once, from what stands before it in the document. A document with more predictions than T_max is cut into
+        stretches of T_max predictions, the last one shorter, each read by itself; its first input is the id before the
+        stretch. The <|end|> costs bits but has no bytes. Rows may be padded at the right, as the model is causal.
     """
     ### BEGIN SOLUTION
     end, T_max, rows = end_id(tokenizer), plan["T_max"], []
@@ -1224,8 +1237,8 @@ def prefer(
     Args:
         model: the reference; it is not changed.
         pairs: (chosen, rejected) documents, both with the same first word.
-        parts, plan: those of chat_rows and fit, sequence_logprob and dpo_loss; "pair_steps", "pair_lr", "beta", "batch".
-        seed: of the torch.Generator from which all batches are drawn.
+        parts, plan: those of chat_rows and fit, sequence_logprob and dpo_loss; "pair_steps", "pair_lr", "beta",
+        "batch". seed: of the torch.Generator from which all batches are drawn.
 
     Returns:
         The trained copy, the policy.
@@ -1324,8 +1337,8 @@ def answers(
         seed: of the one torch.Generator from which all is drawn.
 
     Returns:
-        Pairs (word, answer), plan["answers"] of them for each word, in the order of words. The answer is the text before
-        the first new <|end|>, or None if there is no <|end|> among the new tokens.
+        Pairs (word, answer), plan["answers"] of them for each word, in the order of words. The answer is the text
+        before the first new <|end|>, or None if there is no <|end|> among the new tokens.
 
     Notes:
         One generate_cached for each word, with all its answers as rows of the batch. A token is drawn by sample from
@@ -1352,9 +1365,7 @@ def answers(
 
 # %%
 @torch.no_grad()
-def check_cache(
-    model: nn.Module, word: str, tokenizer: Any, parts: SimpleNamespace, plan: dict
-) -> tuple[bool, float]:
+def check_cache(model: nn.Module, word: str, tokenizer: Any, parts: SimpleNamespace, plan: dict) -> tuple[bool, float]:
     """Compare a model with itself behind a cache.
 
     Args:
@@ -1380,7 +1391,9 @@ def check_cache(
 
 
 # %%
-def pipeline(corpus: Sequence[str], seed: int, parts: SimpleNamespace | None = None, plan: dict = PLAN) -> dict[str, Any]:
+def pipeline(
+    corpus: Sequence[str], seed: int, parts: SimpleNamespace | None = None, plan: dict = PLAN
+) -> dict[str, Any]:
     """Make a language model of a corpus, from the text to an assistant in int8, and report on it.
 
     Args:
@@ -1388,17 +1401,18 @@ def pipeline(corpus: Sequence[str], seed: int, parts: SimpleNamespace | None = N
 
     Returns:
         dict: "params" (count_parameters' total of the model), "tokens" (read in pretraining), "flops" (train_flops),
-        "kv_bytes" (of one conversation of T_max tokens, 4 bytes a number); "train_bpb" and "held_out_bpb" of the
-        pretrained model, on the first training documents, as many as were held out, and on those; "in_form" of the
-        answers of the int8 model; "win_rate" on 100 pairs of held-out documents; "words", the pair of mean_words of
-        the fine-tuned model's and the int8 model's answers; "int8_increase", bits_per_byte of the held-out documents
-        under the int8 model over that under the policy, less 1; "int8_error"; "same" and "cache_gap", of check_cache;
-        "answers", those of the int8 model; "parts", {name: whereabouts} of all PARTS; "hash", digest of the int8 model.
+        "kv_bytes" (of one conversation of T_max tokens, 4 bytes a number); "train_bpb" and "held_out_bpb",
+        bits_per_byte of the pretrained model on the first training documents, as many as were held out, and on the
+        held-out ones; "in_form" and "words", pairs: in_form and mean_words of the answers of the fine-tuned model and
+        of those of the int8 model; "win_rate" of policy over fine-tuned model on 100 pairs of held-out documents;
+        "int8_increase", bits_per_byte of the held-out documents under the int8 model over that under the policy, less
+        1; "int8_error"; "same" and "cache_gap", from check_cache of the int8 model; "answers" of the int8 model;
+        "parts", {name: whereabouts} of all PARTS; "hash", the digest of the int8 model and its answers.
 
     Notes:
         Order: pack, pretrain, fine_tune on the training documents, prefer on make_pairs(train, plan["pairs"], seed),
-        to_int8. words are those that the first plan["chats"] held-out documents begin with; check_cache takes the first. The
-        held-out pairs are make_pairs(held_out, 100, seed). Nothing but the arguments decides the report.
+        to_int8. words are those that the first plan["chats"] held-out documents begin with; check_cache takes the
+        first. The held-out pairs are make_pairs(held_out, 100, seed). Nothing but the arguments decides the report.
     """
     ### BEGIN SOLUTION
     parts = with_parts() if parts is None else parts
@@ -1418,7 +1432,7 @@ def pipeline(corpus: Sequence[str], seed: int, parts: SimpleNamespace | None = N
     report |= {"train_bpb": bits_per_byte(base, train[: len(held_out)], *use)}
     report |= {"held_out_bpb": bits_per_byte(base, held_out, *use)}
     report |= {"win_rate": win_rate(policy, tuned, make_pairs(held_out, 100, seed), *use)}
-    report |= {"in_form": in_form(after), "words": (mean_words(before), mean_words(after))}
+    report |= {"in_form": (in_form(before), in_form(after)), "words": (mean_words(before), mean_words(after))}
     increase = bits_per_byte(small, held_out, *use) / bits_per_byte(policy, held_out, *use) - 1
     report |= {"int8_increase": increase, "int8_error": int8_error, "same": same, "cache_gap": gap}
     where = {name: whereabouts(getattr(parts, name)) for name in PARTS}

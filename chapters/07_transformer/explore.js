@@ -95,8 +95,9 @@ export default {
       bars(f, { values: chances, names: tokens, shown: chances.map((p) => fixed(p)), most: 1, title: "Probabilities of the next token" });
       const [plain, small] = deep(f, depth(), seed());
       const best = chances.indexOf(Math.max(...chances));
-      f.say(`After “${text.map((id) => tokens[id]).join(" ")}” the stream of the last token has the size ${fixed(size([streams[0]]))} ` +
-        `at first and ${fixed(size([streams.at(-1)]))} at the end; the next token is “${tokens[best]}” with probability ${fixed(chances[best])}. ` +
+      const [first, end] = [streams[0], streams.at(-1)].map((stream) => fixed(size([stream])));
+      f.say(`After “${text.map((id) => tokens[id]).join(" ")}” the stream of the last token has the size ${first} at first and ` +
+        `${end} at the end; the next token is “${tokens[best]}” with probability ${fixed(chances[best])}. ` +
         `A new stack of ${depth()} blocks ends at ${fixed(plain)}, and with 1/√(2L) at ${fixed(small)}.`);
     });
   },

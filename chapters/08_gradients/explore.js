@@ -43,16 +43,16 @@ export function arrival(points, near = 0.001) {
 }
 
 const NODES = ["a", "b", "c = a·b", "d = c + 10", "L = d·a"];
-const plain = (value) => String(value).replace("-", "−"); // halves and their products: no digits to round
+const plain = (value) => String(value).replace("-", "−"); // whole numbers and their products: nothing to round
 const STEPS = 60;
-const FAR = 1.3;
+const FAR = 1.5;
 
 export default {
   render({ model, el }) {
     const f = figure({ el, model, defaults }, "Where a gradient comes from, and where it leads");
     const back = f.slider({ name: "back", label: "Steps of the walk back", min: 0, max: 4, value: 1 });
-    const a = f.slider({ name: "a", label: "a", min: -4, max: 4, step: 0.5, value: f.given("a"), show: plain });
-    const b = f.slider({ name: "b", label: "b", min: -4, max: 4, step: 0.5, value: f.given("b"), show: plain });
+    const a = f.slider({ name: "a", label: "a", min: -4, max: 4, value: f.given("a"), show: plain });
+    const b = f.slider({ name: "b", label: "b", min: -4, max: 4, value: f.given("b"), show: plain });
     const lr = f.slider({ name: "lr", label: "Learning rate", min: 0.01, max: 0.3, step: 0.01, value: 0.1, show: fixed });
     const momentum = f.slider({ name: "momentum", label: "Momentum", min: 0, max: 0.95, step: 0.05, value: 0, show: fixed });
     const curvature = f.slider({ name: "curvature", label: "Curvature across the valley", min: 1, max: 40, value: 10 });
@@ -131,8 +131,15 @@ function valley(f, width, points, curvatures) {
   }
   const lost = points.findIndex((point) => point.some((x) => Math.abs(x) > FAR));
   const seen = lost < 0 ? points : points.slice(0, lost);
-  line(plot, seen);
+  line(plot, lost <= 0 ? seen : [...seen, border(points[lost - 1], points[lost])]);
   seen.forEach((point, i) => dot(plot, point, i ? "" : "second", i ? 3 : 6));
+  if (lost >= 0) f.html("p", {}, `In step ${lost} the point leaves the picture.`);
+}
+
+/** Where the way from a point inside the picture to one outside crosses its border. */
+function border(inside, outside) {
+  const shares = inside.map((x, i) => (Math.abs(outside[i]) > FAR ? (Math.sign(outside[i]) * FAR - x) / (outside[i] - x) : 1));
+  return inside.map((x, i) => x + Math.min(...shares) * (outside[i] - x));
 }
 
 /** The loss, step by step. */

@@ -118,12 +118,13 @@ export default {
       const block = [outlier(), ...rest.slice(1)];
       const found = Object.fromEntries(["nf4", "even"].map((each) => [each, quantize(block, levels(each))]));
       histogram(f, block, found[kind()].codes, levels(kind()));
-      f.html("p", {}, "Squares: blue above zero, orange below. Bars: how many numbers a level gets; dots: the numbers, the first one large.");
+      f.html("p", {}, "Squares: blue above zero, orange below. Bars: how many numbers a level gets. Dots: the numbers.");
       const used = new Set(found[kind()].codes).size;
       const share = 100 * fraction(f.given("cfg"), TARGETS[layers()], r());
-      f.say(`The update has rank ${rank(change)}, and A and B hold ${lora} numbers where W holds ${full}; ` +
-        `on ${NAMES[layers()]} of Llama-2-7B rank ${r()} trains ${fixed(share, 3)} % of all. The block uses ${used} of the 16 levels; its mean squared error is ` +
-        `${fixed(error(block, found.nf4.back), 4)} with NF4 and ${fixed(error(block, found.even.back), 4)} with even spacing.`);
+      f.say(`The update has rank ${rank(change)}, and A and B hold ${lora} numbers ` +
+        `where W holds ${full}; on ${NAMES[layers()]} of Llama-2-7B rank ${r()} trains ${fixed(share, 3)} % of all. ` +
+        `The block uses ${used} of the 16 levels; its mean squared error is ${fixed(error(block, found.nf4.back), 4)} with NF4 ` +
+        `and ${fixed(error(block, found.even.back), 4)} with even spacing.`);
     });
   },
 };

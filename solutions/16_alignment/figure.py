@@ -118,7 +118,8 @@ def words(p, round_, best_truth, best_round, at_optimum):
     text = (
         f"In round {round_} the mean score is {(p * REWARD).sum():.2f}, the true worth {(p * TRUE).sum():.2f} and "
         f"the KL {exact_kl(p, REF):.2f} nats; the pile of links has probability {p[5]:.2f}. "
-        f"The best true worth of the run is {best_truth:.2f}, in round {best_round}; at the optimum it is {at_optimum:.2f}."
+        f"The best true worth of the run is {best_truth:.2f}, in round {best_round}; "
+        f"at the optimum it is {at_optimum:.2f}."
     )
     return text.replace("-", "−")
 

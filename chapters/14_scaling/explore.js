@@ -106,7 +106,8 @@ export default {
       const most = routed.f.indexOf(Math.max(...routed.f));
       f.say(`A model of ${words(size)} parameters can read ${words(D)} tokens, ${Number((D / size).toPrecision(3))} for each parameter: ` +
         `loss ${fixed(loss(size, D, constants), 3)}. The best has ${words(bestN)} and D/N ${Number((bestD / bestN).toPrecision(3))}: ` +
-        `loss ${fixed(loss(bestN, bestD, constants), 3)}. Expert ${most + 1} is the busiest with ${fixed(100 * routed.f[most], 0)} % of the ` +
+        `loss ${fixed(loss(bestN, bestD, constants), 3)}. ` +
+        `Expert ${most + 1} is the busiest with ${fixed(100 * routed.f[most], 0)} % of the ` +
         `assignments; the balance loss is ${fixed(routed.loss)}${after(pushed.steps)}.`);
     });
 

@@ -101,7 +101,8 @@ export default {
       vote(f, p(), n());
       const verdict = mended[1] > 0.5 ? words[1] : words[0];
       f.say(`“${words[1]}” gets ${fixed(plain[1])} for the query and ${fixed(lean[1])} for ${EMPTY}; ` +
-        `calibrated it is ${fixed(mended[1])}, so the verdict is “${verdict}”. Of ${reviews.length} reviews ${before} are right as they stand and ${after} calibrated. ` +
+        `calibrated it is ${fixed(mended[1])}, so the verdict is “${verdict}”. ` +
+        `Of ${reviews.length} reviews ${before} are right as they stand and ${after} calibrated. ` +
         `A vote of ${n()}, each right with ${fixed(p())}, is right with ${fixed(majority(p(), n()), 3)}.`);
     });
   },

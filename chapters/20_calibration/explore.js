@@ -126,7 +126,8 @@ function scores(f, width, points, rule, best) {
   line(plot, [[rule[0], y[0]], [rule[0], y[1]]], "dashed second");
   dot(plot, best, "third");
   dot(plot, [rule[0], Math.max(rule[1], y[0])], "second");
-  label(plot.svg, plot.box.right - 4, plot.box.top + 14, "the rule: orange; the best: green", { anchor: "end", kind: "soft" });
+  label(plot.svg, plot.X(rule[0]) + (rule[0] > 0.5 ? -8 : 8), plot.box.bottom - 8, "the rule", { anchor: rule[0] > 0.5 ? "end" : "start" });
+  label(plot.svg, plot.X(best[0]), plot.Y(best[1]) - 12, "the best", { anchor: best[0] > 0.8 ? "end" : "middle" });
 }
 
 /** Axes of a given width. */

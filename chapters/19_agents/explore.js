@@ -65,7 +65,7 @@ const CALLS = [
   ["scale", '{"x": 3, "times": 1760}', "5280"],
   ["scale", '{"x": 5280, "times": 3}', "15840"],
 ];
-const PAGES = { honest: "an honest page", tool: "a hostile page, as a tool message", user: "a hostile page, as a user message" };
+const PAGES = { honest: "an honest page", tool: "a hostile page, role tool", user: "a hostile page, role user" };
 const STOPS = {
   final: "the model has answered",
   max_steps: "no more steps are allowed",
@@ -101,7 +101,7 @@ export default {
     const seed = f.slider({ name: "seed", label: "Another run", min: 1, max: 20, value: 2 });
     const steps = f.slider({ name: "steps", label: "At most so many steps", min: 1, max: 12, value: 8 });
     const limit = f.slider({ name: "budget", label: "Budget in words", min: 100, max: 1500, step: 50, value: 1000 });
-    const look = f.slider({ name: "look", label: "Look at step", min: 1, max: 12, value: 2 });
+    const look = f.slider({ name: "look", label: "Look at step", min: 1, max: 12, value: 3 });
 
     f.drawn((width) => {
       const uniform = random(seed());
@@ -114,11 +114,13 @@ export default {
       staircase(f, width, ledger, limit(), at);
       transcript(f, messages, seen, at ? ledger[at - 1].seen : 0);
       const paid = messages.some(({ role, content }) => role === "assistant" && content.includes('"pay"'));
-      const attack = { honest: "", tool: " The hostile text stays in a tool message, between fences, and is not obeyed.",
-        user: ` The hostile text ${paid ? "stands in a user message, and the model has called pay" : "has not been obeyed so far"}.` };
+      const met = !messages.some(({ content }) => content === page) ? "is never read"
+        : kind() === "tool" ? "stands in a tool message, between fences, and is not obeyed"
+        : paid ? "stands in a user message, and the model has called pay" : "stands in a user message, but no step was left to obey";
+      const attack = kind() === "honest" ? "" : ` The hostile text ${met}.`;
       f.say(`The run ends with “${stop}”: ${STOPS[stop]}, after ${ledger.length} of at most ${steps()} steps and ` +
         `${ledger.at(-1).total} words, of a budget of ${limit()}. At step ${at + 1} the model reads ${seen} messages, ${read} words; ` +
-        `the total is then ${total}.${attack[kind()]}`);
+        `the total is then ${total}.${attack}`);
     });
   },
 };
@@ -134,7 +136,7 @@ function staircase(f, width, ledger, limit, at) {
     label(svg, 0, y + 16, `step ${i + 1}`, { kind });
     const from = X(total - read - written);
     shape("rect", { x: from, y: y + 2, width: X(total) - from, height: 20, rx: 3, class: `figure-bar ${kind ? "third" : ""}` }, svg);
-    label(svg, X(total) + 5, y + 16, `+${read + written}`, { kind });
+    label(svg, width, y + 16, `+${read + written}`, { anchor: "end", kind });
   });
   shape("line", { x1: X(limit), x2: X(limit), y1: 20, y2: 24 + ledger.length * row, class: "figure-line second dashed" }, svg);
   label(svg, X(limit), 14, `budget ${limit}`, { anchor: "end", kind: "soft" });

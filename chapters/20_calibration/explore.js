@@ -119,7 +119,7 @@ function diagram(f, width, [counts, promised, kept]) {
 
 /** What a question earns, over the confidence from which on the model answers: the line of the rule, and the best one. */
 function scores(f, width, points, rule, best) {
-  const y = [-0.4, Math.max(0.5, best[1])];
+  const y = [-0.4, Math.max(0.6, best[1] + 0.1)];
   const [names, title] = [["answers above this confidence", "earned"], "What a question earns, for each line"];
   const plot = axesOf(f, width, { x: [0, 1], y, names, title });
   line(plot, points.filter(([, value]) => value >= y[0]));
@@ -127,7 +127,7 @@ function scores(f, width, points, rule, best) {
   dot(plot, best, "third");
   dot(plot, [rule[0], Math.max(rule[1], y[0])], "second");
   label(plot.svg, plot.X(rule[0]) + (rule[0] > 0.5 ? -8 : 8), plot.box.bottom - 8, "the rule", { anchor: rule[0] > 0.5 ? "end" : "start" });
-  label(plot.svg, plot.X(best[0]), plot.Y(best[1]) - 12, "the best", { anchor: best[0] > 0.8 ? "end" : "middle" });
+  label(plot.svg, plot.X(best[0]) + (best[0] > 0.5 ? 0 : 8), plot.Y(best[1]) - 12, "the best", { anchor: best[0] > 0.5 ? "end" : "start" });
 }
 
 /** Axes of a given width. */

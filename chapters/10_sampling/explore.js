@@ -62,15 +62,17 @@ export function entropy(probs) {
 }
 
 const DRAWS = 200;
-const STEPS = ["temperature", "top-k", "top-p", "min-p"];
+const STEPS = ["T = 0", "top-k", "top-p", "min-p"];
 
 export default {
   render({ model, el }) {
     const f = figure({ el, model, defaults }, "The cat sat on the …");
     const size = f.given("logits").length;
     let seed = 1;
-    const temperature = f.slider({ name: "temperature", label: "Temperature", min: 0, max: 3, step: 0.1, value: 1, show: (T) => fixed(T, 1) });
-    const k = f.slider({ name: "k", label: "Top-k: how many", min: 1, max: size, value: size, show: (n) => (n === size ? "all" : String(n)) });
+    const tenths = (T) => fixed(T, 1);
+    const some = (n) => (n === size ? "all" : String(n));
+    const temperature = f.slider({ name: "temperature", label: "Temperature", min: 0, max: 3, step: 0.1, value: 1, show: tenths });
+    const k = f.slider({ name: "k", label: "Top-k: how many", min: 1, max: size, value: size, show: some });
     const p = f.slider({ name: "p", label: "Top-p: mass", min: 0, max: 1, step: 0.05, value: 0.8, show: fixed });
     const fraction = f.slider({ name: "min_p", label: "Min-p: fraction", min: 0, max: 1, step: 0.05, value: 0, show: fixed });
     const five = f.toggle({ name: "five", label: "only the five tokens of the worked example" });
@@ -90,7 +92,8 @@ export default {
       const kept = cut.filter((step) => step < 0).length;
       const mass = before.reduce((sum, share, i) => sum + (cut[i] < 0 ? share : 0), 0);
       const best = after.indexOf(Math.max(...after));
-      f.say(`${kept} of ${logits.length} tokens ${kept === 1 ? "is" : "are"} left; at this temperature ${kept === 1 ? "it" : "they"} held ${fixed(mass)} of the mass. ` +
+      const [is, they] = kept === 1 ? ["is", "it"] : ["are", "they"];
+      f.say(`${kept} of ${logits.length} tokens ${is} left; at this temperature ${they} held ${fixed(mass)} of the mass. ` +
         `“${names[best]}” now has ${fixed(after[best])} and was drawn ${counts[best]} times of ${DRAWS}. ` +
         `The entropy is ${fixed(entropy(after))} nats.`);
     });
@@ -113,14 +116,15 @@ function rows(f, width, { names, before, after, counts, cut }) {
     shape("rect", { x: left, y, width: long(gone ? share : after[i]), height: 12, rx: 2, class: gone ? "figure-chip" : "figure-bar" }, svg);
     if (!gone) shape("rect", { x: left, y: y + 14, width: long(counts[i] / DRAWS), height: 6, rx: 2, class: "figure-bar second" }, svg);
     const end = Math.min(width - right, left + long(gone ? share : Math.max(after[i], counts[i] / DRAWS)));
-    label(svg, end + 6, y + 13, gone ? (cut[i] ? `cut: ${STEPS[cut[i]]}` : "cut: T = 0") : `${fixed(after[i])} · ${counts[i]}`, { kind: gone ? "off" : "" });
+    label(svg, end + 6, y + 13, gone ? `cut: ${STEPS[cut[i]]}` : `${fixed(after[i])} · ${counts[i]}`, { kind: gone ? "off" : "" });
   });
 }
 
 /** What the colours mean: three squares with words, on two lines where there is little room. */
 function legend(svg, width) {
-  const words = [["figure-bar", "probability", 0, 0], ["figure-bar second", `share of ${DRAWS} draws`, 106, 0], ["figure-chip", "cut off", width < 420 ? 0 : 270, width < 420 ? 1 : 0]];
-  for (const [kind, text, x, down] of words) {
+  const [away, under] = width < 420 ? [0, 1] : [270, 0];
+  const drawn = ["figure-bar second", `share of ${DRAWS} draws`, 106, 0];
+  for (const [kind, text, x, down] of [["figure-bar", "probability", 0, 0], drawn, ["figure-chip", "cut off", away, under]]) {
     shape("rect", { x, y: 3 + 20 * down, width: 12, height: 12, rx: 2, class: kind }, svg);
     label(svg, x + 17, 14 + 20 * down, text, { kind: "soft" });
   }

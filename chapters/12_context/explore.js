@@ -100,7 +100,8 @@ function tape(f, width, head, turns, now, first) {
   let at = 0;
   const block = (tokens, kind) => {
     const long = ((width - 2) * tokens) / total;
-    shape("rect", { x: 1 + at, y: 24, width: Math.max(1, long - 1), height: 30, rx: 2, class: kind, style: kind.endsWith("off") ? "opacity:.4" : "" }, svg);
+    const style = kind.endsWith("off") ? "opacity:.4" : "";
+    shape("rect", { x: 1 + at, y: 24, width: Math.max(1, long - 1), height: 30, rx: 2, class: kind, style }, svg);
     at += long;
   };
   label(svg, 0, 14, "What this request sends", { kind: "soft" });

@@ -98,7 +98,8 @@ export default {
       const verdict = gap > ranges[2][1] ? "the first model is better" : "who is better stays open";
       f.say(`A won ${won} of ${won + lost} battles: Elo ends at ${signed(elo.at(-1))}, Bradley-Terry says ${signed(points)} in any order ` +
         `(${signed(interval[0])} to ${signed(interval[1])}). With ${number(n)} questions each accuracy is known to within ` +
-        `${fixed(100 * ranges[0][1], 1)} points, the lead of ${fixed(100 * gap, 1)} to within ${fixed(100 * ranges[2][1], 1)}: ${verdict}.`);
+        `${fixed(100 * ranges[0][1], 1)} points, the lead of ${fixed(100 * gap, 1)} to within ` +
+        `${fixed(100 * ranges[2][1], 1)}: ${verdict}.`);
     });
   },
 };

@@ -121,7 +121,7 @@ const ROWS = {
   embedding: /^(tokens|positions)$/, "head 0.0": /^blocks.0.head.0$/, "head 0.1": /^blocks.0.head.1$/, "MLP 0": /^blocks.0.mlp$/,
   "head 1.0": /^blocks.1.head.0$/, "head 1.1": /^blocks.1.head.1$/, "MLP 1": /^blocks.1.mlp$/, biases: /bias$/,
 };
-const signed = (value) => (value > 0 ? "+" : "") + fixed(value, 1);
+const signed = (value, decimals = 1) => (Number(value.toFixed(decimals)) > 0 ? "+" : "") + fixed(value, decimals);
 
 export default {
   render({ model, el }) {
@@ -211,7 +211,7 @@ function signedBars(f, wide, { values, names, kinds, title, decimals = 1 }) {
     label(svg, left - 8, y + 15, names[i], { anchor: "end", kind: kinds[i] ? "strong" : "" });
     const place = { x: Math.min(X(0), X(value)), y: y + 3, width: Math.abs(X(value) - X(0)), height: 15, rx: 2 };
     shape("rect", { ...place, class: `figure-bar ${kinds[i]}` }, svg);
-    label(svg, wide - 4, y + 15, (value > 0 ? "+" : "") + fixed(value, decimals), { anchor: "end", kind: kinds[i] ? "strong" : "" });
+    label(svg, wide - 4, y + 15, signed(value, decimals), { anchor: "end", kind: kinds[i] ? "strong" : "" });
   });
   shape("line", { x1: X(0), x2: X(0), y1: 22, y2: 24 + 22 * values.length, class: "figure-line off" }, svg);
 }

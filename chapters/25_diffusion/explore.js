@@ -164,9 +164,9 @@ function cloud(f, wide, states, centres, spread, title) {
     const [cx, cy] = place(point);
     shape("circle", { cx, cy, r: 3, class: near[i] ? "figure-dot second" : "figure-dot", style: "opacity:.6" }, svg);
   });
-  for (let i = 0; i < 6; i++) {
+  for (let i = 0; i < 3; i++) {
     const path = states.map((state, k) => `${k ? "L" : "M"}${place(state[i]).map((v) => v.toFixed(1)).join(" ")}`).join("");
-    shape("path", { d: path, class: "figure-line off" }, svg);
+    shape("path", { d: path, class: "figure-line off", style: "stroke-width:1.2" }, svg);
   }
   centres.forEach((centre, k) => {
     const [cx, cy] = place(centre);

@@ -25,7 +25,7 @@ from grader.testing.plugin import load_student_module
 from grader.verdict import State
 
 PIPELINE = "pipeline"
-DOCUMENTS = 1000
+DOCUMENTS = 3000
 HISTORY = "capstone.jsonl"
 QUICK = {"steps": 40, "chat_steps": 60, "pair_steps": 8, "pairs": 60, "chats": 5}
 """A run to see that everything fits together; it learns little."""

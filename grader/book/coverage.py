@@ -25,12 +25,12 @@ class Cover:
     """The anchor of its section in the notes, or "" if there is none."""
     has_figure: bool
     questions: tuple[int, ...]
-    """The numbers of the quiz questions about it; of the whole chapter's, where none is about it alone."""
+    """The numbers of the quiz questions about it."""
 
     @property
     def gaps(self) -> list[str]:
         """Say what is missing."""
-        found = {"a section in the notes": self.section, "a figure": self.has_figure, "a question": self.questions}
+        found = {"a section in the notes": self.section, "a figure": self.has_figure}
         return [f"{self.exercise.id} has not {what}" for what, there in found.items() if not there]
 
 
@@ -60,7 +60,10 @@ def read_coverage(course: Course) -> list[Topic]:
 def gaps(topics: list[Topic]) -> list[str]:
     """Say what the outline promises and the course has not."""
     empty = [f"{t.row}, {t.name}: nothing teaches it" for t in topics if not t.covers and not t.everywhere]
-    return empty + sorted({gap for topic in topics for cover in topic.covers for gap in cover.gaps})
+    asked = {topic.row for topic in topics if topic.everywhere or any(cover.questions for cover in topic.covers)}
+    rows = dict.fromkeys(topic.row for topic in topics)
+    unasked = [f"{row}: no question of a quiz is about it" for row in rows if row not in asked]
+    return empty + unasked + sorted({gap for topic in topics for cover in topic.covers for gap in cover.gaps})
 
 
 def _covers(course: Course, names: list[str]) -> Iterator[Cover]:
@@ -89,5 +92,4 @@ def _section(chapter: Chapter, exercise: Exercise) -> str:
 
 
 def _questions(questions: tuple[Question, ...], exercise: str) -> tuple[int, ...]:
-    own = tuple(at + 1 for at, question in enumerate(questions) if question.exercise == exercise)
-    return own or tuple(at + 1 for at, question in enumerate(questions) if not question.exercise)
+    return tuple(at + 1 for at, question in enumerate(questions) if question.exercise == exercise)

@@ -19,7 +19,7 @@ import pytest
 
 from grader.course import Course, load_course
 from grader.grading.result import ExerciseOutcome, Outcome
-from grader.grading.run import Order, grade_class
+from grader.grading.run import ClassRun, Order, grade_class
 from grader.report.files import write_all
 from grader.tests.hostile import ATTACKS, Attack, hand_in_files, hand_in_module
 from grader.tests.small_course import copy_course, hand_in, reference
@@ -50,34 +50,43 @@ class Scene:
 
 @contextmanager
 def staged(
-    level: str, attacks: Sequence[Attack], isolation: tuple[frozenset[str], str] | None = None
+    level: str, attacks: Sequence[Attack], layers: frozenset[str] | None = None, jobs: int = 2, with_files: bool = True
 ) -> Iterator[Scene]:
-    """Grade attackers as one class, with files and archives among them and honest students between.
+    """Grade attackers as one class, with honest students between them, and files and archives that are broken.
 
-    `isolation` puts exactly these layers in force, and what the results call them, whatever the grader thinks of it.
+    With `layers` exactly these are in force, whatever the grader itself would say to that; without, all there are.
     """
     with ExitStack() as stack:
         home = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="attacked-")))
-        patch = stack.enter_context(pytest.MonkeyPatch.context())
         home.chmod(0o755)  # so that only the sandbox is in the way
-        if isolation is not None:
-            patch.setattr("grader.grading.run._isolation", lambda order: isolation)
         course, token = _course(home), secrets.token_hex(16)
         (course.chapter("01").solutions / "secret.txt").write_text(token)
         (home / "outside").write_text("untouched")
         (home / "outside").chmod(0o666)
-        patch.setenv("GRADER_CANARY", token)
         listeners = _listeners(home, stack)
         inbox, out = home / "inbox", home / "out"
         _fill(inbox, course, attacks, _words(home, course, out, token, listeners))
+        if with_files:
+            hand_in_files(inbox, reference(course, "01"))
         before, children = _files(home), _children()
-        ctypes.CDLL(None).prctl(SUBREAPER, 1, 0, 0, 0)
-        run = grade_class(course, Order(paths=(inbox,), out=out, jobs=2, secret="attacks"), lambda done, of: None)
-        left = _left(children)
-        ctypes.CDLL(None).prctl(SUBREAPER, 0, 0, 0, 0)
+        order = Order(paths=(inbox,), out=out, jobs=jobs, secret="attacks")
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setenv("GRADER_CANARY", token)
+            if layers is not None:
+                patch.setattr("grader.grading.run._isolation", lambda order: (layers, level))
+            run, left = _graded(course, order, children)
         write_all(run.outcomes, course, out)
         outcomes = {(outcome.student, outcome.chapter): outcome for outcome in run.outcomes}
         yield Scene(level, course, out, token, before, _files(home), outcomes, _callers(listeners), left)
+
+
+def _graded(course: Course, order: Order, children: set[int]) -> tuple[ClassRun, set[int]]:
+    """Grade, and give the processes that are left; orphans become this process's children meanwhile."""
+    ctypes.CDLL(None).prctl(SUBREAPER, 1, 0, 0, 0)
+    try:
+        return grade_class(course, order, lambda done, total: None), _left(children)
+    finally:
+        ctypes.CDLL(None).prctl(SUBREAPER, 0, 0, 0, 0)
 
 
 def _course(home: Path) -> Course:
@@ -98,7 +107,6 @@ def _fill(inbox: Path, course: Course, attacks: Sequence[Attack], words: dict[st
         hand_in_module(attack, inbox, course, words)
         if number % RIGHT_AFTER_EACH == 0:
             _hand_in_right(inbox, f"{attack.name}_then_right", course)
-    hand_in_files(inbox, reference(course, "01"))
     for number in range(4):
         _hand_in_right(inbox, f"zz_right_{number}", course)
 

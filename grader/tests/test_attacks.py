@@ -5,60 +5,102 @@ from __future__ import annotations
 import re
 import sys
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from grader.grading.run import IsolationMissing, Order, grade_class
 from grader.report.files import feedback_path
-from grader.sandbox.policy import LAYERS, Layer, in_force, missing, probe
+from grader.sandbox.policy import LAYERS, in_force, missing, probe
 from grader.tests.attacked import Scene, staged
 from grader.tests.hostile import ATTACKS, PARTS, Attack, files, modules
-from grader.tests.small_course import copy_course, hand_in
+from grader.tests.small_course import copy_course, hand_in, reference
 from grader.verdict import Verdict
 
 HERE = probe()
 HAVE = in_force(HERE)
-MANDATORY = frozenset({"landlock", "seccomp", "rlimits", "process"})
 LEVELS = {
     "everything": HAVE,
-    "without namespaces": MANDATORY,
-    "without Landlock": HAVE - {"landlock"},
+    "without namespaces": frozenset({"landlock", "seccomp", "rlimits", "process"}),
     "none": frozenset(),
 }
-"""What a host may offer. The grader itself refuses the third, and takes the last only if it is told to."""
+ALONE = ("namespaces", "landlock", "rlimits", "process", "seccomp")
+FIVE_SECONDS = "deny_import_loop"
+"""Loading has a time of its own that no setting shortens: once is enough."""
 
 pytestmark = pytest.mark.skipif(
     sys.platform != "linux" or bool(missing(HERE)), reason="this host cannot confine student code"
 )
 
 
-def is_stopped_by(attack: Attack, layers: frozenset[str]) -> bool:
-    """Tell whether one of the ways in which an attack says it is stopped needs no other layer than these."""
-    return any(way & frozenset(LAYERS) <= layers for way in attack.stopped_by)
+def reason_to_skip(attack: Attack, level: str) -> str:
+    """Say why an attack is not made at a level, or ""."""
+    if not any(way & frozenset(LAYERS) <= LEVELS[level] for way in attack.stopped_by):
+        return "its layers are not in force, so it could do what it wants to this host"
+    if level == "none" and attack.name.startswith("deny_"):
+        return "it would take this host's processors, memory or disk, which nothing limits"
+    return "takes five seconds" if attack.name == FIVE_SECONDS and level != "everything" else ""
 
 
 @pytest.fixture(scope="module", params=LEVELS)
 def scene(request: pytest.FixtureRequest) -> Iterator[Scene]:
-    """Grade all attackers whom a level stops as one class; the others could do harm."""
+    """Grade all attackers of a level as one class."""
     level = request.param
-    attacks = [attack for attack in modules() if is_stopped_by(attack, LEVELS[level])]
-    isolation = None if level == "everything" else (LEVELS[level], level)
-    with staged(level, attacks, isolation) as staged_scene:
-        yield staged_scene
+    attacks = [attack for attack in modules() if not reason_to_skip(attack, level)]
+    with staged(level, attacks, None if level == "everything" else LEVELS[level]) as graded:
+        yield graded
+
+
+@pytest.fixture(scope="module", params=[name for name in ALONE if name in HAVE])
+def alone(request: pytest.FixtureRequest) -> Iterator[Scene]:
+    """Grade, with one layer in force and no other, the attackers that this layer is said to stop alone."""
+    layer = frozenset({request.param})
+    with staged(request.param, stopped_by(request.param), layer, jobs=1, with_files=False) as graded:
+        yield graded
+
+
+def stopped_by(layer: str) -> list[Attack]:
+    return [attack for attack in modules() if {layer} in attack.stopped_by]
+
+
+def check(scene: Scene, attack: Attack) -> None:
+    """Hold an attack's verdicts and points to what its file says."""
+    exercises = scene.exercises(attack)
+    assert {name: str(exercise.verdict) for name, exercise in exercises.items()} == {
+        name: attack.verdict(name) for name in exercises
+    }, attack.name
+    for name, exercise in exercises.items():
+        earned = exercise.points if exercise.verdict is Verdict.PASSED else attack.score(name)
+        assert exercise.score == earned, [(test.id, str(test.verdict)) for test in exercise.tests]
 
 
 @pytest.mark.parametrize("attack", [*modules(), *files()], ids=lambda attack: attack.name)
 def test_attack_gets_what_it_has_earned(scene: Scene, attack: Attack) -> None:
-    if (attack.name, attack.chapter) not in scene.outcomes:
-        pytest.skip(f"{attack.name} needs {' or '.join(' and '.join(sorted(way)) for way in attack.stopped_by)}")
-    exercises = scene.exercises(attack)
-    assert {name: str(exercise.verdict) for name, exercise in exercises.items()} == {
-        name: attack.verdict(name) for name in exercises
-    }
-    for name, exercise in exercises.items():
-        earned = exercise.points if exercise.verdict is Verdict.PASSED else attack.score(name)
-        assert exercise.score == earned, [(test.id, str(test.verdict)) for test in exercise.tests]
+    reason = reason_to_skip(attack, scene.level)
+    if reason:
+        pytest.skip(reason)
+    check(scene, attack)
+
+
+def test_a_layer_alone_stops_what_is_said_to_be_stopped_by_it(alone: Scene) -> None:
+    for attack in stopped_by(alone.level):
+        check(alone, attack)
+    assert len(alone.outcomes) > len(stopped_by(alone.level)) > 1
+    assert alone.files_after == alone.files_before
+    assert (alone.callers, alone.left) == ([], set())
+
+
+@pytest.mark.parametrize("layer", ["landlock", "seccomp", "rlimits", "process"])
+def test_without_a_layer_that_matters_nothing_is_graded(
+    layer: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    offered = tuple(replace(each, in_force=each.in_force and each.name != layer) for each in HERE)
+    monkeypatch.setattr("grader.sandbox.policy.probe", lambda: offered)
+    course = copy_course(tmp_path)
+    hand_in(tmp_path / "inbox", "ada", "01_numbers", reference(course, "01"))
+    with pytest.raises(IsolationMissing, match=layer):
+        grade_class(course, Order((tmp_path / "inbox",), tmp_path / "out"), lambda done, of: None)
 
 
 def test_every_attack_says_what_it_tries_and_what_stops_it() -> None:

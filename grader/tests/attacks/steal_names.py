@@ -1,6 +1,6 @@
 # Asks for names of hosts and users, which asks daemons.
 # 01_numbers: double passed, mean passed
-# Stopped by seccomp, namespaces + landlock: there is nobody to ask, and no file to read.
+# Stopped by landlock + seccomp, landlock + namespaces: there is nobody to ask, and no file to read.
 import pwd
 import socket
 

@@ -1342,7 +1342,7 @@ def answers(
 
     Notes:
         One generate_cached for each word, with all its answers as rows of the batch. A token is drawn by sample from
-        next_token_probs of what top_p_filter leaves of the logits; each row continues itself.
+        next_token_probs, at temperature 1, of what top_p_filter leaves of the logits; each row continues itself.
     """
     ### BEGIN SOLUTION
     lm, end = Cached(model, model_config(plan, tokenizer), parts), end_id(tokenizer)

@@ -6,10 +6,11 @@ What lies in it is a student's: names, depth and modes are hostile; nothing is o
 from __future__ import annotations
 
 import os
+import stat
 from contextlib import suppress
-from itertools import count
 
 _BLOCK = 512
+_FOLDER = os.O_RDONLY | getattr(os, "O_DIRECTORY", 0) | getattr(os, "O_NOFOLLOW", 0)  # neither is Windows'
 
 
 def is_overfull(folder: str, most_bytes: int, most_names: int) -> bool:
@@ -33,28 +34,38 @@ def is_overfull(folder: str, most_bytes: int, most_names: int) -> bool:
 
 
 def remove(folder: str) -> None:
-    """Remove a folder that a student's code has filled, however deep it is; what cannot be removed stays.
+    """Remove a folder whose processes have ended, however deep it is; what cannot be removed stays.
 
-    What lies in a folder inside is lifted to the top before that folder is removed, so no path is long.
+    One open folder goes down and up again, so no path is long, and no link is followed.
     """
-    numbers = count()
+    above: list[str] = []
     with suppress(OSError):
-        while inside := list(os.scandir(folder)):
-            for entry in inside:
-                if not entry.is_dir(follow_symlinks=False):
-                    os.unlink(entry.path)
-                    continue
-                with suppress(OSError):
-                    _lift(entry.path, os.path.join(folder, f"lifted-{next(numbers)}-"))
-                os.rmdir(entry.path)
+        handle = os.open(folder, _FOLDER)
+        try:
+            while True:
+                below = _empty(handle)
+                if below is None and not above:
+                    break
+                step = os.open(".." if below is None else below, _FOLDER, dir_fd=handle)
+                os.close(handle)
+                handle = step
+                if below is None:
+                    os.rmdir(above.pop(), dir_fd=handle)
+                else:
+                    above.append(below)
+        finally:
+            os.close(handle)
         os.rmdir(folder)
 
 
-def _lift(folder: str, prefix: str) -> None:
-    """Rename all that lies in a folder to names that begin with `prefix`."""
-    handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
-    try:
-        for number, name in enumerate(os.listdir(handle)):
-            os.rename(name, f"{prefix}{number}", src_dir_fd=handle)
-    finally:
-        os.close(handle)
+def _empty(handle: int) -> str | None:
+    """Remove what an open folder holds, and give a folder in it that is not empty, if there is one."""
+    for name in os.listdir(handle):
+        if not stat.S_ISDIR(os.stat(name, dir_fd=handle, follow_symlinks=False).st_mode):
+            os.unlink(name, dir_fd=handle)
+            continue
+        try:
+            os.rmdir(name, dir_fd=handle)
+        except OSError:
+            return name
+    return None

@@ -10,7 +10,7 @@ import pytest
 from grader.sandbox.scratch import is_overfull, remove
 
 pytestmark = pytest.mark.skipif(os.name == "nt", reason="student code is confined on Linux alone")
-DEEPER_THAN_A_PATH_MAY_BE = 3000
+DEEPER_THAN_A_PATH_MAY_BE = 1000
 
 
 def deepen(folder: Path) -> None:

@@ -60,4 +60,7 @@ def test_an_outline_that_names_no_exercise_is_refused(copy: Path) -> None:
 def test_a_topic_that_nothing_teaches_is_named(copy: Path) -> None:
     file = copy / FILE
     file.write_text(file.read_text(encoding="utf-8").replace('"06/causal_mask"', ""), encoding="utf-8")
-    assert gaps(read_coverage(load_course(copy))) == ["R, masks: nothing teaches it"]
+    assert gaps(read_coverage(load_course(copy))) == [
+        "R, masks: nothing teaches it",
+        "R: no question of a quiz is about it",
+    ]

@@ -47,13 +47,12 @@ def grade_batch(terms: dict[str, Any], batch: Sequence[Sequence[Any]]) -> dict[s
     with _one_at_a_time:
         try:
             _pool(terms).grade(jobs, lambda job, outcome: outcomes.append((job.number, to_json(outcome))))
-        except (Differs, CourseError, PoolBroken, IsolationMissing) as error:
+        except Exception as error:  # as plain data: a client of Dask can hang on an exception with a long traceback
             _close()
+            known = isinstance(error, (Differs, CourseError, PoolBroken, IsolationMissing))
+            refused = str(error) if known else f"the grader failed: {type(error).__name__}: {error}"
             unsafe = isinstance(error, IsolationMissing)
-            return {"worker": get_worker().address, "refused": str(error), "unsafe": unsafe}
-        except BaseException:
-            _close()
-            raise
+            return {"worker": get_worker().address, "refused": refused, "unsafe": unsafe}
     return {"outcomes": outcomes}
 
 

@@ -25,11 +25,8 @@ POISON = "kills its worker"
 KILLER = f"""
 import os, signal
 from grader.grading import remote
-from distributed.worker import get_worker
 
-real = remote.grade_batch
-
-def grade_batch(terms, batch):
+def grade_batch(terms, batch, real=remote.grade_batch):
     if any({POISON!r} in source.decode() for job in batch for source in job[3].values()):
         os.kill(os.getpid(), signal.SIGKILL)
     return real(terms, batch)
@@ -148,8 +145,8 @@ def test_a_suite_that_was_changed_is_graded_by_the_new_one(two_workers: Cluster,
     assert grader(course, *arguments).returncode == 0
     assert results(tmp_path / "out")["ada"]["01_numbers"]["score"] == 5
     suite = course.chapter("01").hidden_tests
-    nobody_passes = '\n\ndef test_nobody(exercises):\n    """Nobody passes."""\n    assert exercises.double(1) == 3\n'
-    suite.write_text(suite.read_text(encoding="utf-8") + nobody_passes, encoding="utf-8")
+    test = 'def test_nobody(exercises):\n    """Nobody passes."""\n    assert exercises.double(1) == 3\n'
+    suite.write_text(suite.read_text(encoding="utf-8") + f'\n\n@exercise("double")\n{test}', encoding="utf-8")
     changed = grader(course, *arguments)
     assert changed.returncode == 0, changed.stderr
     assert results(tmp_path / "out")["ada"]["01_numbers"]["score"] < 5

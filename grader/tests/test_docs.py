@@ -13,7 +13,7 @@ from grader.cli import _parser
 from grader.course import load_course
 
 ROOT = Path(__file__).parent.parent.parent
-DOCUMENTS = ("README.md", "ARCHITECTURE.md", ".github/CONTRIBUTING.md")
+DOCUMENTS = ("README.md", "ARCHITECTURE.md", ".github/CONTRIBUTING.md", ".github/CLUSTER.md")
 
 
 def tracked_files() -> list[Path]:

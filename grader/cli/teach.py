@@ -34,6 +34,7 @@ def _add_grade(commands: Commands) -> None:
     grade.add_argument("--seed", default=os.environ.get("GRADER_SEED", ""), metavar="TEXT", help="varies hidden inputs")
     grade.add_argument("--isolation", choices=("all", "none"), default="all", help="none: for work you trust")
     grade.add_argument("--from", choices=("module", "notebook"), default="", dest="prefer", help="if both were edited")
+    grade.add_argument("--scheduler", default="", metavar="ADDRESS", help="let the workers of a Dask scheduler grade")
     grade.add_argument("--gradebook", metavar="URL", help="nbgrader's database (default: DIR/gradebook.db)")
     grade.set_defaults(run=_grade)
 
@@ -45,7 +46,8 @@ def _natural(text: str) -> int:
 
 
 def _grade(options: argparse.Namespace) -> int:
-    from grader.grading.run import IsolationMissing, Order, grade_class
+    from grader.grading.isolation import IsolationMissing
+    from grader.grading.run import Order, grade_class
     from grader.report.progress import progress_bar
     from grader.report.terminal import class_table
 
@@ -59,6 +61,7 @@ def _grade(options: argparse.Namespace) -> int:
         secret=options.seed,
         isolation="none" if options.isolation == "none" else "",
         prefer=options.prefer,
+        scheduler=options.scheduler,
     )
     try:
         with progress_bar() as progress:
@@ -159,7 +162,7 @@ def _add_demo(commands: Commands) -> None:
     demo.add_argument("--jobs", type=_natural, default=os.cpu_count() or 1, metavar="N", help="controllers at once")
     demo.add_argument("--out", type=Path, default=Path("build/demo"), metavar="DIR", help="where results go")
     demo.add_argument("--isolation", choices=("all", "none"), default="all", help="none: on a host without a sandbox")
-    demo.set_defaults(run=_demo, fresh=True, seed="", prefer="", gradebook=None)
+    demo.set_defaults(run=_demo, fresh=True, seed="", prefer="", scheduler="", gradebook=None)
 
 
 def _demo(options: argparse.Namespace) -> int:

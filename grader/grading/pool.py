@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from multiprocessing.connection import Connection, wait
 
 from grader.course import Chapter
+from grader.grading.place import NoPlace, Place, claim
 from grader.grading.result import Outcome, Verdict, from_json
 from grader.grading.worker import Charge, Job, Report, Settings, failed
 from grader.sandbox.twins import start
@@ -32,7 +33,7 @@ class PoolBroken(Exception):
 class _Worker:
     process: subprocess.Popen[bytes]
     connection: Connection
-    slot: int
+    place: Place
     job: Job | None = None
     since: float = 0.0
     ready: bool = False
@@ -55,14 +56,22 @@ class Pool:
 
     def run(self, jobs: Sequence[Job], done: Callable[[Job, Outcome], None]) -> None:
         """Grade all jobs. Raises PoolBroken; on any exception the controllers are ended, what is done was reported."""
-        self._queue.extend(jobs)
         try:
-            for slot in range(min(self.size, len(jobs))):
-                self._workers.append(self._start(slot))
-            while self._queue or any(worker.job for worker in self._workers):
-                self._step(done)
+            self.grade(jobs, done)
         finally:
-            self._stop()
+            self.close()
+
+    def grade(self, jobs: Sequence[Job], done: Callable[[Job, Outcome], None]) -> None:
+        """Grade all jobs and keep the controllers for the next ones. After PoolBroken only `close` is left."""
+        self._attempts.clear()
+        self._queue.extend(jobs)
+        for worker in self._workers:
+            if worker.ready:
+                self._feed(worker)
+        while len(self._workers) < min(self.size, len(jobs)):
+            self._workers.append(self._start(_claim()))
+        while self._queue or any(worker.job for worker in self._workers):
+            self._step(done)
 
     def _step(self, done: Callable[[Job, Outcome], None]) -> None:
         ready = set(wait([worker.connection for worker in self._workers], timeout=1.0))
@@ -99,8 +108,11 @@ class Pool:
 
     def _feed(self, worker: _Worker) -> None:
         if self._queue and worker.job is None:
+            try:
+                worker.connection.send(self._queue[0])
+            except OSError:  # it ended while it had nothing to do; its closed pipe is noticed next
+                return
             worker.job, worker.since = self._queue.popleft(), time.monotonic()
-            worker.connection.send(worker.job)
 
     def _replace(self, index: int, worker: _Worker, done: Callable[[Job, Outcome], None], why: str) -> None:
         worker.process.kill()
@@ -116,20 +128,21 @@ class Pool:
             else:
                 chapter = self.chapters[worker.job.submission.chapter]
                 done(worker.job, failed(worker.job, chapter, Verdict.INFRA, f"not graded: {why}", self.settings))
-        self._workers[index] = self._start(worker.slot)
+        self._workers[index] = self._start(worker.place)
 
     def _try_again(self, job: Job) -> bool:
         self._attempts[job.number] = self._attempts.get(job.number, 0) + 1
         return self._attempts[job.number] < MAX_ATTEMPTS
 
-    def _start(self, slot: int) -> _Worker:
+    def _start(self, place: Place) -> _Worker:
         ours, theirs = multiprocessing.Pipe()
         with theirs:
-            process = start("grader.grading.worker:work", theirs)
-        ours.send(Charge(self.settings, slot, self.environ, self.renew_after))
-        return _Worker(process, ours, slot)
+            process = start("grader.grading.worker:work", theirs, place.descriptors)
+        ours.send(Charge(self.settings, place.slot, self.environ, self.renew_after))
+        return _Worker(process, ours, place)
 
-    def _stop(self) -> None:
+    def close(self) -> None:
+        """End all controllers."""
         for worker in self._workers:
             worker.connection.close()  # a controller whose pipe closes ends itself and its warm process
         for worker in self._workers:
@@ -138,3 +151,13 @@ class Pool:
             except subprocess.TimeoutExpired:
                 worker.process.kill()
                 worker.process.wait()
+            worker.place.close()
+        self._workers.clear()
+        self._queue.clear()
+
+
+def _claim() -> Place:
+    try:
+        return claim()
+    except NoPlace as error:
+        raise PoolBroken(str(error)) from None

@@ -5,17 +5,16 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from grader.course import Chapter, Course, CourseError
 from grader.grading.collect import Submission, collect
+from grader.grading.isolation import NONE, isolation
 from grader.grading.result import Outcome, Verdict, ungraded
-from grader.grading.store import Store, grader_digest, key_of, parts_of, suite_digest
+from grader.grading.store import Store, environment, grader_digest, key_of, parts_of, suite_digest
 
-NONE = "none"
-
-
-class IsolationMissing(Exception):
-    """The host cannot confine student code; one sentence says what is missing and what to do."""
+if TYPE_CHECKING:
+    from grader.grading.worker import Job
 
 
 @dataclass(frozen=True)
@@ -31,6 +30,8 @@ class Order:
     isolation: str = ""
     """"" takes every layer the host offers; "none" takes none."""
     prefer: str = ""
+    scheduler: str = ""
+    """The address of a Dask scheduler whose workers grade; "" grades on this machine."""
 
 
 Progress = Callable[[int, int], None]
@@ -116,29 +117,36 @@ def _grade_rest(course: Course, order: Order, left: Sequence[tuple[int, Submissi
     from grader.grading.worker import Job, Settings
 
     names = tuple(sorted({submission.chapter for _, submission, _ in left}))
-    layers, tier = _isolation(order)
-    secret_root = course.chapters[0].solutions.parent
-    settings = Settings(course.root, secret_root, names, order.secret, layers, tier, order.prefer)
+    jobs = [Job(*one) for one in left]
+    if order.scheduler:
+        _send_out(course, order, names, jobs, done)
+        return
+    layers, tier = isolation(order.isolation)
+    settings = Settings(course.root, _solutions(course), names, order.secret, layers, tier, order.prefer)
     pool = Pool(settings, {name: course.chapter(name) for name in names}, order.jobs)
     try:
-        pool.run([Job(*one) for one in left], lambda job, outcome: done(job.number, outcome))
+        pool.run(jobs, lambda job, outcome: done(job.number, outcome))
     except PoolBroken as error:
         raise CourseError(str(error)) from None
 
 
-def _isolation(order: Order) -> tuple[frozenset[str], str]:
-    from grader.sandbox.policy import in_force, missing, probe, run_canaries, tier
+def _send_out(course: Course, order: Order, names: Sequence[str], jobs: Sequence[Job], done: Arrived) -> None:
+    try:
+        from grader.grading.cluster import grade_on_cluster
+    except ImportError as error:
+        raise CourseError(f"{error.name} is missing; a cluster needs `pip install -e .[cluster]`.") from None
+    terms = {
+        "root": str(course.root),
+        "solutions": str(_solutions(course)),
+        "suites": {name: suite_digest(course.chapter(name)) for name in names},
+        "grader": grader_digest(),
+        "environment": dict(environment()),
+        "isolation": order.isolation,
+        "secret": order.secret,
+        "prefer": order.prefer,
+    }
+    grade_on_cluster(order.scheduler, terms, jobs, course, lambda job, outcome: done(job.number, outcome))
 
-    if order.isolation == NONE:
-        return frozenset(), "none"
-    layers = probe()
-    lacking = missing(layers)
-    if lacking:
-        raise IsolationMissing(
-            f"this host cannot confine student code safely: {', '.join(lacking)} not in force. "
-            "See `grader doctor`, or give --isolation none for work you trust."
-        )
-    escaped = run_canaries(layers)
-    if escaped:
-        raise IsolationMissing(f"the sandbox was tried and leaks: {', '.join(escaped)}. Nothing was graded.")
-    return in_force(layers), f"tier {tier(layers)}: {', '.join(sorted(in_force(layers)))}"
+
+def _solutions(course: Course) -> Path:
+    return course.chapters[0].solutions.parent

@@ -30,16 +30,17 @@ CLEAN_ENVIRONMENT = {
 }
 
 
-def start(then: str, connection: Connection) -> subprocess.Popen[bytes]:
+def start(then: str, connection: Connection, keep: tuple[int, ...] = ()) -> subprocess.Popen[bytes]:
     """Start a trusted process that has a warm one beside it.
 
     Args:
         then: "module:function"; the trusted twin calls it with its `Warm` and its end of the connection.
         connection: that end; this process keeps its own copy, to be closed.
+        keep: what else the trusted twin shall have open for as long as it lives.
     """
     return subprocess.Popen(
         _command("split", then, connection.fileno()),
-        pass_fds=[connection.fileno()],
+        pass_fds=[connection.fileno(), *keep],
         env=CLEAN_ENVIRONMENT,
         stdin=subprocess.DEVNULL,
         stdout=subprocess.DEVNULL,

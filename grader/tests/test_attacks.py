@@ -10,7 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from grader.grading.run import IsolationMissing, Order, grade_class
+from grader.grading.isolation import IsolationMissing
+from grader.grading.run import Order, grade_class
 from grader.report.files import feedback_path
 from grader.sandbox.policy import LAYERS, in_force, missing, probe
 from grader.tests.attacked import Scene, staged

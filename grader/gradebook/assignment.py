@@ -17,6 +17,7 @@ from grader.grading.collect import Submission
 from grader.grading.result import Outcome
 from grader.grading.run import Order, grade_submissions
 from grader.report.changes import note_changes
+from grader.report.progress import ProgressLines
 
 NOTEBOOK = "exercises.ipynb"
 
@@ -65,7 +66,9 @@ class Assignment:
             coming[number].set_result(outcome)
 
         try:
-            grade_submissions(self._course, self._order, submissions, arrived=arrived)
+            # lines, not a bar that redraws itself: nbgrader writes to the same terminal
+            progress = ProgressLines("graded")
+            grade_submissions(self._course, self._order, submissions, progress, arrived=arrived)
         except BaseException as error:  # whoever waits is told, and nbgrader says it of each hand-in
             for other in coming:
                 if not other.done():

@@ -12,7 +12,7 @@ from contextlib import contextmanager
 def progress_bar(doing: str = "grading", done: str = "graded") -> Iterator[Callable[[int, int], None]]:
     """Give a function that is told with how many submissions the work is done, of how many."""
     if not sys.stderr.isatty():
-        yield _Lines(done)
+        yield ProgressLines(done)
         return
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
@@ -23,7 +23,7 @@ def progress_bar(doing: str = "grading", done: str = "graded") -> Iterator[Calla
         yield lambda finished, total: bar.update(task, completed=finished, total=total)
 
 
-class _Lines:
+class ProgressLines:
     """One line for every tenth of the work, with the time left."""
 
     def __init__(self, word: str) -> None:
@@ -38,4 +38,5 @@ class _Lines:
         if tenth > self._tenth and graded:
             self._tenth = tenth
             left = (time.monotonic() - self._started) / graded * (total - done)
-            print(f"{self._word} {done} of {total}, about {left:.0f} s left", file=sys.stderr, flush=True)
+            bar = f"[{'#' * tenth}{'.' * (10 - tenth)}]"
+            print(f"{bar} {self._word} {done} of {total}, about {left:.0f} s left", file=sys.stderr, flush=True)

@@ -286,6 +286,7 @@ def test_feedback_says_what_does_not_hold_and_shows_no_hidden_test(graded: tuple
 def test_the_run_took_up_everybody_at_once(graded: tuple[Path, str]) -> None:
     rows = (graded[0] / ".grader" / "ledger.jsonl").read_text(encoding="utf-8").splitlines()
     assert {json.loads(row)["student"] for row in rows} == {*CLASS, *DAMAGED, "linked", "forged_time"}
+    assert f"[##########] graded {len(rows)} of {len(rows)}, about 0 s left" in graded[1]
 
 
 def test_a_second_run_grades_only_what_is_new_and_keeps_manual_scores(graded: tuple[Path, str]) -> None:

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from distributed import Client, Future, KilledWorker, as_completed
-from distributed.comm import resolve_address
+from distributed.comm.addressing import resolve_address
 
 from grader.course import Course, CourseError
 from grader.grading.isolation import IsolationMissing

@@ -386,6 +386,7 @@ def grpo_loss(
 #
 # Everything together: a policy that knows nothing, questions whose answers can be checked, and nothing else. The
 # policy is a table of logits (P, T, V): word t of an answer to prompt p is drawn from the softmax of row [p, t].
+# A test gives 100 steps ten seconds; with whole tensors they take a fifth of one, with loops over words too long.
 
 # %%
 GROUP, EPS, BETA = 16, 0.2, 0.001  # settings that work for grpo_toy

@@ -618,8 +618,9 @@ def train_toy_diffusion(
         The network sees data of mean 0 (at each entry) and variance 1 (over all entries); the sampler undoes that.
         Each sample of a batch has a level of its own, all LEVELS equally likely. With labels, each condition is dropped
         with probability DROP; without, all are net.null. The arguments alone decide everything, whatever the state of
-        torch's global generator. With the given constants 800 steps do for four narrow heaps of points, 400 for three
-        wide ones with labels, and 220 for digits that can be recognised; other settings that do as well are yours.
+        torch's global generator. With the given constants, and a rate that falls evenly to 0, 800 steps do for four
+        narrow heaps (an energy distance to new data below a third of one normal cloud's), 400 for three wide ones with
+        labels, and 220 for digits that can be recognised; other settings that do as well are yours.
     """
     raise NotImplementedError("train_toy_diffusion")
 

@@ -408,7 +408,7 @@ def estimate_hidden_size(logits: Tensor) -> int:
         1
 
     Notes:
-        1 % stands well above the rounding of bfloat16, whose steps are 0.4 % of a number, and well below any direction
+        1 % stands well above the rounding of bfloat16, at most 0.4 % of a number, and well below any direction
         that a model uses. The scale of the logits does not matter, from 1e-6 to 1e6. Work in float64. logits is not
         changed.
     """
@@ -926,6 +926,7 @@ def digest(model: nn.Module, answers: Sequence[tuple[str, str | None]]) -> str:
 
 def whereabouts(part: Callable) -> str:
     """Say where a part comes from and which text it had, as file:digest."""
+    part = inspect.unwrap(part)  # what a decorator wraps, not the decorator's own file
     try:
         file, text = inspect.getsourcefile(part) or "?", inspect.getsource(part)
     except (OSError, TypeError):
@@ -1138,8 +1139,9 @@ def answers(
         before the first new <|end|>, or None if there is no <|end|> among the new tokens.
 
     Notes:
-        One generate_cached for each word, with all its answers as rows of the batch. A token is drawn by sample from
-        next_token_probs of what top_p_filter leaves of the logits; each row continues itself.
+        One generate_cached for each word, with all its answers as rows of the batch; its choose gives the tokens and,
+        as each row continues itself, arange(rows). A token is drawn by sample from next_token_probs, at temperature 1,
+        of what top_p_filter leaves of the logits.
     """
     raise NotImplementedError("answers")
 

@@ -7,9 +7,9 @@ import sphinxcontrib.katex as katex  # type: ignore[import-untyped]
 
 sys.path.insert(0, str(Path(__file__).parents[2]))
 
-from grader.book.katex import STYLE, node_binary  # noqa: E402
+from grader.book.katex import STYLE, prepare  # noqa: E402
 
-katex.NODEJS_BINARY = node_binary()
+prepare(katex)
 
 project = "LLM from Stubs"
 author = copyright = "the authors of LLM from Stubs"

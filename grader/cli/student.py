@@ -40,6 +40,13 @@ def add_commands(commands: Commands) -> None:
         progress.add_argument(f"--{name}", type=Path, metavar="FILE", help=f"write {what}")
     quiz = _add(commands, "quiz", _quiz, "answer a chapter's questions, each explained at once")
     quiz.add_argument("chapter", nargs="?", metavar="CHAPTER", help="default: where you are")
+    capstone = _add(
+        commands, "capstone", _capstone, "join your own functions into one model, train it and talk with it"
+    )
+    capstone.add_argument("--seed", type=int, default=1, metavar="N", help="another seed, another model")
+    capstone.add_argument("--corpus", type=Path, metavar="FILE", help="a text of your own, one document a line")
+    capstone.add_argument("--quick", action="store_true", help="a short run, only to see that all fits together")
+    capstone.add_argument("--reference", action="store_true", help="the course's own solutions (instructors)")
     _add(commands, "setup", _setup, "have git merge your exercises by function, so that `git pull` keeps your work")
     update = _add(commands, "update", _update, "take over a newer course from a folder or a zip file; your work stays")
     update.add_argument("source", type=Path, metavar="SOURCE", help="a newer clone, folder or zip file")
@@ -253,6 +260,29 @@ def _chapter(course: Course, word: str) -> Chapter:
 
 
 # -- updates -------------------------------------------------------------------------------------------------------
+
+
+def _capstone(options: argparse.Namespace) -> int:
+    from dataclasses import asdict
+
+    from grader.student import capstone
+    from grader.student.drawer import open_drawer
+    from grader.student.paper import Paper
+    from grader.student.talk import converse, show_run
+
+    course = course_of(options)
+    drawer = open_drawer(course)
+    joined = capstone.join_reference(course) if options.reference else capstone.join(course, drawer)
+    documents = capstone.corpus(options.corpus, options.seed)
+    trained = capstone.run(joined, documents, options.seed, options.quick, lambda text: print(text, file=sys.stderr))
+    runs = capstone.remember(drawer, joined, trained, options.seed)
+    if options.json:
+        rows = [asdict(row) for row in trained.rows]
+        _print_json({"own": joined.own, "stand_ins": dict(joined.missing), "rows": rows, "report": trained.report})
+        return EXIT_FINE
+    show_run(Paper(), joined, trained, runs)
+    converse(trained.talk)
+    return EXIT_FINE
 
 
 def _setup(options: argparse.Namespace) -> int:

@@ -128,6 +128,7 @@ def _add_export(commands: Commands) -> None:
     export.add_argument("form", choices=("canvas", "moodle", "gradescope", "classroom50"))
     export.add_argument("--results", type=Path, default=Path("build/grades/results.json"), metavar="FILE")
     export.add_argument("--student", metavar="NAME", help="for gradescope and classroom50, which take one student")
+    export.add_argument("--each", type=Path, metavar="DIR", help="the same for all students, a file for each")
     export.add_argument("--out", type=Path, metavar="FILE", help="write it there (default: to the screen)")
     export.set_defaults(run=_export)
 
@@ -136,6 +137,10 @@ def _export(options: argparse.Namespace) -> int:
     from grader.report import exports
 
     students = exports.read_results(options.results)
+    if options.each is not None:
+        written = exports.write_each(students, options.form, options.each, os.environ)
+        print(f"{options.each} has a file for each of {written} students.")
+        return EXIT_FINE
     if options.form == "canvas":
         text = exports.canvas(students, course_of(options))
     elif options.form == "moodle":

@@ -15,7 +15,7 @@ from typing import Any
 
 from grader.course import Course, CourseError
 from grader.grading.result import SCHEMA
-from grader.report.safe import clean, defuse
+from grader.report.safe import clean, defuse, file_stem
 from grader.report.words import number
 
 Student = Mapping[str, Any]
@@ -139,6 +139,17 @@ def classroom50(student: Student, environ: Mapping[str, str]) -> str:
         "tests": tests,
     }
     return json.dumps(result, indent=2, allow_nan=False) + "\n"
+
+
+def write_each(students: Sequence[Student], form: str, folder: Path, environ: Mapping[str, str]) -> int:
+    """Write the form of each student into a file of the student's own, and give their number. Raises CourseError."""
+    if form not in ("gradescope", "classroom50"):
+        raise CourseError(f"{form} takes one table for the class; leave --each out.")
+    folder.mkdir(parents=True, exist_ok=True)
+    for student in students:
+        text = gradescope(student) if form == "gradescope" else classroom50(student, environ)
+        (folder / f"{file_stem(student['student'])}.json").write_text(text, encoding="utf-8")
+    return len(students)
 
 
 def _words(exercise: Mapping[str, Any]) -> str:

@@ -6,11 +6,13 @@ child of its own, behind the same layers as a student's code; at the desk in a p
 
 from __future__ import annotations
 
+import os
+import select
 import subprocess
 import sys
+import threading
 import traceback
-from contextlib import redirect_stderr, redirect_stdout
-from io import TextIOBase
+from contextlib import redirect_stderr, redirect_stdout, suppress
 from typing import Any
 
 from grader.verdict import Verdict
@@ -19,18 +21,39 @@ SHOWN = 10_000
 """Characters kept of what a program prints; the rest is dropped."""
 
 
-class Beginning(TextIOBase):
-    """A stream that keeps its first characters, however much is written."""
+class Stream:
+    """One of the program's own streams, written by whatever way: a pipe, of which a thread keeps the beginning."""
 
-    def __init__(self) -> None:
-        self.text = ""
+    def __init__(self, number: int) -> None:
+        self._number = number
+        self._kept = b""
+        self._read, write = os.pipe()
+        self._stop, self._stopped = os.pipe()
+        os.dup2(write, number)
+        os.close(write)
+        self.file = open(number, "w", encoding="utf-8", errors="replace", closefd=False)  # noqa: SIM115
+        self._thread = threading.Thread(target=self._drain, daemon=True)
+        self._thread.start()
 
-    def writable(self) -> bool:
-        return True
+    def _drain(self) -> None:
+        while True:
+            ready, _, _ = select.select([self._read, self._stop], [], [])
+            if self._read in ready:
+                data = os.read(self._read, 1 << 16)
+                self._kept += data[: 4 * SHOWN - len(self._kept)]  # a character has four bytes at most
+                if data:
+                    continue
+            return
 
-    def write(self, text: str) -> int:
-        self.text += text[: SHOWN - len(self.text)]
-        return len(text)
+    def end(self) -> str:
+        """Give what was kept, once all written so far is read, whoever may still hold the pipe."""
+        with suppress(OSError, ValueError):
+            self.file.flush()
+        null = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(null, self._number)
+        os.close(self._stopped)
+        self._thread.join()
+        return self._kept.decode("utf-8", errors="replace")[:SHOWN]
 
 
 def outcome(exit_code: int | None, stdout: str = "", stderr: str = "", timed_out: bool = False) -> dict[str, Any]:
@@ -39,11 +62,11 @@ def outcome(exit_code: int | None, stdout: str = "", stderr: str = "", timed_out
 
 
 def run_here(program: str) -> dict[str, Any]:
-    """Run a program in this process, which is given up afterwards."""
-    out, err = Beginning(), Beginning()
-    with redirect_stdout(out), redirect_stderr(err):
+    """Run a program in this process, which is given up afterwards. If it ends the process, what it wrote is lost."""
+    out, err = Stream(1), Stream(2)
+    with redirect_stdout(out.file), redirect_stderr(err.file):
         exit_code = _exit_code(program)
-    return outcome(exit_code, out.text, err.text)
+    return outcome(exit_code, out.end(), err.end())
 
 
 def _exit_code(program: str) -> int:

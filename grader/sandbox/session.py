@@ -25,6 +25,7 @@ from grader.sandbox.agent import FIRST_READ, CallBack, Frame
 from grader.sandbox.policy import Plan
 from grader.sandbox.programs import ended
 from grader.sandbox.proxy import Link, SandboxEnd
+from grader.sandbox.scratch import is_overfull, remove
 from grader.verdict import Verdict
 
 TICK = 0.05
@@ -87,7 +88,7 @@ class Zygote:
         with theirs:
             _ask(self._warm.control, json.dumps(plan).encode(), [theirs.fileno()], b"ok")
         _expect(ours, b"ready")
-        return Supervisor(ours, scratch)
+        return Supervisor(ours, scratch, self._plan)
 
     def is_gone(self) -> bool:
         """Tell whether the process has ended; it never does so by itself."""
@@ -132,8 +133,8 @@ def _listen(control: socket.socket) -> bytes:
 class Supervisor:
     """One submission's processes."""
 
-    def __init__(self, control: socket.socket, scratch: str) -> None:
-        self._control, self._scratch = control, scratch
+    def __init__(self, control: socket.socket, scratch: str, plan: Plan) -> None:
+        self._control, self._scratch, self._plan = control, scratch, plan
         self.cpu_seconds = 0.0
         """CPU time of the children that have ended."""
         self.strays = 0
@@ -167,14 +168,17 @@ class Supervisor:
         self.strays += int(ended["strays"])
         return ended
 
+    def has_written_too_much(self) -> bool:
+        """Tell whether the scratch folder is overfull; with namespaces the kernel sees to that."""
+        plan = self._plan
+        if not plan.layers or "namespaces" in plan.layers:
+            return False
+        return is_overfull(self._scratch, plan.scratch_bytes, plan.scratch_files)
+
     def close(self) -> None:
         """End the supervisor and all below it."""
         self._control.close()
-        with suppress(OSError):
-            for entry in os.scandir(self._scratch):
-                if entry.is_file(follow_symlinks=False):
-                    os.unlink(entry.path)
-            os.rmdir(self._scratch)
+        remove(self._scratch)
 
 
 class Child:
@@ -304,6 +308,8 @@ class Child:
             self._idle += rested
         self._checked_at, self._last_cpu = now, cpu
         self._check_limits(now, cpu)
+        if self._supervisor.has_written_too_much():
+            self._stop("it wrote more than it may", Verdict.OUTPUT)
 
     def _check_limits(self, now: float, cpu: float) -> None:
         if cpu - self._cpu_start > self._budget:
@@ -313,9 +319,9 @@ class Child:
         if now - self._wall_start > max(60.0, WALL_FACTOR * self._budget):
             self._stop(f"it did not finish, though it may use {self._budget:g} s of computing time")
 
-    def _stop(self, sentence: str) -> None:
+    def _stop(self, sentence: str, verdict: Verdict = Verdict.TIMEOUT) -> None:
         self.end()
-        raise SandboxEnd(Verdict.TIMEOUT, sentence)
+        raise SandboxEnd(verdict, sentence)
 
     def _cpu(self) -> float:
         try:

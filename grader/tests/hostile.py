@@ -1,7 +1,8 @@
 """Hostile hand-ins: the modules of the folder attacks/, and files and archives that no editor would write.
 
 Each module is appended to the right answer of its chapter: what it does not replace earns its points. Its first three
-lines say what it tries, what must become of each exercise, and what stops it.
+lines say what it tries, what must become of each exercise, and what stops it: names of parts of the machine, each of
+which is enough alone, or those joined by a plus sign together.
 """
 
 from __future__ import annotations
@@ -18,10 +19,23 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from grader.course import Course
+from grader.sandbox.policy import LAYERS
 from grader.tests.small_course import hand_in, reference
 
 ATTACKS = Path(__file__).parent / "attacks"
 FILE = "01_numbers/exercises.py"
+
+PARTS = {
+    "agent": "answers in the student's process, and says what went wrong in it",
+    "boundary": "tests, expected values and verdicts are in another process",
+    "clock": "CPU and idle time are read from outside, and end in a signal that cannot be caught",
+    "comparison": "types and values are compared on the test's side",
+    "report": "a student's words are not repeated, or made harmless",
+    "session": "one exact reply to each request; a process without one is at its end, and replaced",
+    "wire": "a closed set of types, by value, bounded before it is built",
+    "zygote": "the warm process was never told anything",
+}
+"""What stops an attack without a layer of the sandbox."""
 
 
 @dataclass(frozen=True)
@@ -32,6 +46,13 @@ class Attack:
     chapter: str
     expected: Mapping[str, str]
     """From an exercise, or "" for all, to a verdict; behind it the points of the tests that it does pass."""
+    stopped_by: tuple[frozenset[str], ...] = ()
+    """Names from `LAYERS` and `PARTS`: each set of them is enough to stop it."""
+
+    @property
+    def layers(self) -> frozenset[str]:
+        """The sandbox's layers that are named."""
+        return frozenset(LAYERS) & frozenset().union(*self.stopped_by)
 
     def verdict(self, exercise: str) -> str:
         return self._words(exercise)[0]
@@ -45,9 +66,16 @@ class Attack:
 
 
 def read_attack(file: Path) -> Attack:
-    """Read the second line of a module: `# 01_numbers: double crashed, mean passed`."""
-    chapter, _, expected = file.read_text(encoding="utf-8").splitlines()[1].removeprefix("# ").partition(": ")
-    return Attack(file.stem, chapter, dict(each.split(" ", 1) for each in expected.split(", ")))
+    """Read the lines `# 01_numbers: double crashed, mean passed` and `# Stopped by landlock + seccomp, clock: ...`."""
+    _, earned, stopped = file.read_text(encoding="utf-8").splitlines()[:3]
+    chapter, _, expected = earned.removeprefix("# ").partition(": ")
+    ways = stopped.removeprefix("# Stopped by ").partition(": ")[0].split(", ")
+    return Attack(
+        file.stem,
+        chapter,
+        dict(each.split(" ", 1) for each in expected.split(", ")),
+        tuple(frozenset(way.split(" + ")) for way in ways),
+    )
 
 
 def modules() -> list[Attack]:

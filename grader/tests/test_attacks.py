@@ -1,209 +1,117 @@
-"""A class of attackers, graded for real: each gets the verdict it has earned, and the class goes on."""
+"""Attackers, graded for real at each level of isolation: each gets what it has earned, and the class goes on."""
 
 from __future__ import annotations
 
-import ctypes
-import os
 import re
-import secrets
-import shutil
-import socket
 import sys
-import tempfile
-import time
 from collections.abc import Iterator
-from contextlib import ExitStack, suppress
-from dataclasses import dataclass
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from grader.course import Course, load_course
-from grader.grading.result import ExerciseOutcome, Outcome
-from grader.grading.run import Order, grade_class
-from grader.report.files import feedback_path, write_all
-from grader.sandbox.policy import missing, probe
-from grader.tests.hostile import ATTACKS, Attack, files, hand_in_files, hand_in_module, modules
+from grader.grading.run import IsolationMissing, Order, grade_class
+from grader.report.files import feedback_path
+from grader.sandbox.policy import LAYERS, in_force, missing, probe
+from grader.tests.attacked import Scene, staged
+from grader.tests.hostile import ATTACKS, PARTS, Attack, files, modules
 from grader.tests.small_course import copy_course, hand_in, reference
 from grader.verdict import Verdict
 
-LIMITS = "limits = { seconds = 0.4, memory_mb = 192 }\n"
-RIGHT_AFTER_EACH = 8
-"""Among the attackers sits an honest student after every so many, and at the end."""
-SUBREAPER = 36
+HERE = probe()
+HAVE = in_force(HERE)
+LEVELS = {
+    "everything": HAVE,
+    "without namespaces": frozenset({"landlock", "seccomp", "rlimits", "process"}),
+    "none": frozenset(),
+}
+ALONE = ("namespaces", "landlock", "rlimits", "process", "seccomp")
+FIVE_SECONDS = "deny_import_loop"
+"""Loading has a time of its own that no setting shortens: once is enough."""
 
 pytestmark = pytest.mark.skipif(
-    sys.platform != "linux" or bool(missing(probe())), reason="this host cannot confine student code"
+    sys.platform != "linux" or bool(missing(HERE)), reason="this host cannot confine student code"
 )
 
 
-@dataclass(frozen=True)
-class Scene:
-    """What the attackers know of the place, and what it looked like before them."""
-
-    course: Course
-    out: Path
-    token: str
-    files_before: dict[str, tuple[int, ...]]
-    files_after: dict[str, tuple[int, ...]]
-    outcomes: dict[tuple[str, str], Outcome]
-    callers: list[str]
-    left: set[int]
-
-    def exercises(self, attack: Attack) -> dict[str, ExerciseOutcome]:
-        return {exercise.name: exercise for exercise in self.outcomes[attack.name, attack.chapter].exercises}
+def reason_to_skip(attack: Attack, level: str) -> str:
+    """Say why an attack is not made at a level, or ""."""
+    if not any(way & frozenset(LAYERS) <= LEVELS[level] for way in attack.stopped_by):
+        return "its layers are not in force, so it could do what it wants to this host"
+    if level == "none" and attack.name.startswith("deny_"):
+        return "it would take this host's processors, memory or disk, which nothing limits"
+    return "takes five seconds" if attack.name == FIVE_SECONDS and level != "everything" else ""
 
 
-@pytest.fixture(scope="module")
-def scene() -> Iterator[Scene]:
-    """Grade all attackers as one class."""
-    with ExitStack() as stack:
-        home = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="attacked-")))
-        patch = stack.enter_context(pytest.MonkeyPatch.context())
-        home.chmod(0o755)  # so that only the sandbox is in the way
-        yield _graded(home, patch, stack)
+@pytest.fixture(scope="module", params=LEVELS)
+def scene(request: pytest.FixtureRequest) -> Iterator[Scene]:
+    """Grade all attackers of a level as one class."""
+    level = request.param
+    attacks = [attack for attack in modules() if not reason_to_skip(attack, level)]
+    with staged(level, attacks, None if level == "everything" else LEVELS[level]) as graded:
+        yield graded
 
 
-def _graded(home: Path, patch: pytest.MonkeyPatch, stack: ExitStack) -> Scene:
-    course, token = _course(home), secrets.token_hex(16)
-    (course.chapter("01").solutions / "secret.txt").write_text(token)
-    (home / "outside").write_text("untouched")
-    (home / "outside").chmod(0o666)
-    patch.setenv("GRADER_CANARY", token)
-    listeners = _listeners(home, stack)
-    inbox, out = home / "inbox", home / "out"
-    _fill(inbox, course, _words(home, course, out, token, listeners))
-    before, children = _files(home), _children()
-    ctypes.CDLL(None).prctl(SUBREAPER, 1, 0, 0, 0)
-    run = grade_class(course, Order(paths=(inbox,), out=out, jobs=2, secret="attacks"), lambda done, of: None)
-    left = _left(children)
-    ctypes.CDLL(None).prctl(SUBREAPER, 0, 0, 0, 0)
-    write_all(run.outcomes, course, out)
-    outcomes = {(outcome.student, outcome.chapter): outcome for outcome in run.outcomes}
-    return Scene(course, out, token, before, _files(home), outcomes, _callers(listeners), left)
+@pytest.fixture(scope="module", params=[name for name in ALONE if name in HAVE])
+def alone(request: pytest.FixtureRequest) -> Iterator[Scene]:
+    """Grade, with one layer in force and no other, the attackers that this layer is said to stop alone."""
+    layer = frozenset({request.param})
+    with staged(request.param, stopped_by(request.param), layer, jobs=1, with_files=False) as graded:
+        yield graded
 
 
-def _course(home: Path) -> Course:
-    """Copy the tiny course, with tight limits and one more chapter."""
-    root = copy_course(home).root
-    calls = root / "solutions" / "03_calls"
-    shutil.copytree(ATTACKS / "03_calls", calls, ignore=shutil.ignore_patterns("__pycache__"))
-    (root / "chapters" / "03_calls").mkdir()
-    shutil.move(calls / "chapter.toml", root / "chapters" / "03_calls")
-    for settings in root.glob("chapters/*/chapter.toml"):
-        text = re.sub(r"(?m)^limits = .*\n", "", settings.read_text(encoding="utf-8"))
-        settings.write_text(re.sub(r"(?m)^points = ", f"{LIMITS}points = ", text), encoding="utf-8")
-    return load_course(root)
+def stopped_by(layer: str) -> list[Attack]:
+    return [attack for attack in modules() if {layer} in attack.stopped_by]
 
 
-def _fill(inbox: Path, course: Course, words: dict[str, str]) -> None:
-    for number, attack in enumerate(modules()):
-        hand_in_module(attack, inbox, course, words)
-        if number % RIGHT_AFTER_EACH == 0:
-            _hand_in_right(inbox, f"{attack.name}_then_right", course)
-    hand_in_files(inbox, reference(course, "01"))
-    for number in range(4):
-        _hand_in_right(inbox, f"zz_right_{number}", course)
-
-
-def _hand_in_right(inbox: Path, student: str, course: Course) -> None:
-    for chapter in course.chapters:
-        hand_in(inbox, student, chapter.name, f"{reference(course, chapter.name)}\n# {student}\n")
-
-
-def _words(home: Path, course: Course, out: Path, token: str, listeners: list[socket.socket]) -> dict[str, str]:
-    tcp, udp, _, _ = listeners
-    return {
-        "FOLDER": str(course.root),
-        "SOLUTIONS": str(course.chapter("01").solutions),
-        "OUT": str(out),
-        "OUTSIDE": str(home / "outside"),
-        "PID": str(os.getpid()),
-        "TOKEN_HEAD": token[:8],
-        "TCP": str(tcp.getsockname()[1]),
-        "UDP": str(udp.getsockname()[1]),
-        "DOOR": str(home / "door"),
-    }
-
-
-def _listeners(home: Path, stack: ExitStack) -> list[socket.socket]:
-    inet, unix, stream = socket.AF_INET, socket.AF_UNIX, socket.SOCK_STREAM
-    kinds = ((inet, stream), (inet, socket.SOCK_DGRAM), (unix, stream), (unix, stream))
-    made = [socket.socket(*kind) for kind in kinds]
-    addresses: list[tuple[str, int] | str]
-    addresses = [("127.0.0.1", 0), ("127.0.0.1", 0), str(home / "door"), f"\0{home / 'door'}"]
-    for listener, address in zip(made, addresses, strict=True):
-        stack.enter_context(listener)
-        listener.bind(address)
-        listener.setblocking(False)
-        if listener.type == stream:
-            listener.listen()
-    return made
-
-
-def _callers(listeners: list[socket.socket]) -> list[str]:
-    found = []
-    for listener in listeners:
-        with suppress(BlockingIOError):
-            found.append(str(listener.accept() if listener.type == socket.SOCK_STREAM else listener.recv(100)))
-    return found
-
-
-def _files(home: Path) -> dict[str, tuple[int, ...]]:
-    """Give what could be changed of every file but the results."""
-    found: dict[str, tuple[int, ...]] = {}
-    for path in home.rglob("*"):
-        if home / "out" not in (path, *path.parents):
-            state = path.lstat()
-            found[str(path.relative_to(home))] = (state.st_mode, state.st_uid, state.st_size, state.st_mtime_ns)
-    return found
-
-
-def _children() -> set[int]:
-    tasks = Path("/proc/self/task").glob("*/children")
-    return {int(pid) for task in tasks for pid in task.read_text().split()}
-
-
-def _left(before: set[int]) -> set[int]:
-    """Give the processes that the run left behind; orphans have become this process's children."""
-    for _ in range(100):
-        left = {pid for pid in _children() - before if not _has_ended(pid)}
-        if not left:
-            break
-        time.sleep(0.1)  # a supervisor ends a moment after its controller
-    return left
-
-
-def _has_ended(pid: int) -> bool:
-    if "resource_tracker" in Path(f"/proc/{pid}/cmdline").read_text():  # multiprocessing's own, for this process's life
-        return True
-    with suppress(ChildProcessError):
-        return os.waitpid(pid, os.WNOHANG)[0] == pid
-    return True
-
-
-# -- the tests -----------------------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("attack", [*modules(), *files()], ids=lambda attack: attack.name)
-def test_attack_gets_what_it_has_earned(scene: Scene, attack: Attack) -> None:
+def check(scene: Scene, attack: Attack) -> None:
+    """Hold an attack's verdicts and points to what its file says."""
     exercises = scene.exercises(attack)
     assert {name: str(exercise.verdict) for name, exercise in exercises.items()} == {
         name: attack.verdict(name) for name in exercises
-    }
+    }, attack.name
     for name, exercise in exercises.items():
         earned = exercise.points if exercise.verdict is Verdict.PASSED else attack.score(name)
         assert exercise.score == earned, [(test.id, str(test.verdict)) for test in exercise.tests]
 
 
+@pytest.mark.parametrize("attack", [*modules(), *files()], ids=lambda attack: attack.name)
+def test_attack_gets_what_it_has_earned(scene: Scene, attack: Attack) -> None:
+    reason = reason_to_skip(attack, scene.level)
+    if reason:
+        pytest.skip(reason)
+    check(scene, attack)
+
+
+def test_a_layer_alone_stops_what_is_said_to_be_stopped_by_it(alone: Scene) -> None:
+    for attack in stopped_by(alone.level):
+        check(alone, attack)
+    assert len(alone.outcomes) > len(stopped_by(alone.level)) > 1
+    assert alone.files_after == alone.files_before
+    assert (alone.callers, alone.left) == ([], set())
+
+
+@pytest.mark.parametrize("layer", ["landlock", "seccomp", "rlimits", "process"])
+def test_without_a_layer_that_matters_nothing_is_graded(
+    layer: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    offered = tuple(replace(each, in_force=each.in_force and each.name != layer) for each in HERE)
+    monkeypatch.setattr("grader.sandbox.policy.probe", lambda: offered)
+    course = copy_course(tmp_path)
+    hand_in(tmp_path / "inbox", "ada", "01_numbers", reference(course, "01"))
+    with pytest.raises(IsolationMissing, match=layer):
+        grade_class(course, Order((tmp_path / "inbox",), tmp_path / "out"), lambda done, of: None)
+
+
 def test_every_attack_says_what_it_tries_and_what_stops_it() -> None:
-    assert len(modules()) > 45
+    assert len(modules()) >= 150
     for file in ATTACKS.glob("*.py"):
         tries, expected, stopped = file.read_text(encoding="utf-8").splitlines()[:3]
         assert tries.endswith("."), file
-        assert re.fullmatch(r"# \d\d_\w+: \w+ [a-z]+( [\d.]+)?(, \w+ [a-z]+( [\d.]+)?)*", expected), file
-        assert stopped.startswith("# Stopped by: "), file
-        assert stopped.endswith("."), file
+        assert re.fullmatch(r"# \d\d_\w+: \w+ [a-z-]+( [\d.]+)?(, \w+ [a-z-]+( [\d.]+)?)*", expected), file
+        assert re.fullmatch(r"# Stopped by [a-z]+((, | \+ )[a-z]+)*: .+\.", stopped), file
+    for attack in modules():
+        assert frozenset().union(*attack.stopped_by) <= {*LAYERS, *PARTS}, attack.name
 
 
 def test_right_answers_among_the_attackers_get_full_marks(scene: Scene) -> None:

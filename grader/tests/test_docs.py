@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import subprocess
+from collections import Counter
 from pathlib import Path
 
 import pytest
@@ -11,9 +12,10 @@ import pytest
 from grader.authoring.readme import refresh
 from grader.cli import _parser
 from grader.course import load_course
+from grader.tests.hostile import files, modules
 
 ROOT = Path(__file__).parent.parent.parent
-DOCUMENTS = ("README.md", "ARCHITECTURE.md", ".github/CONTRIBUTING.md", ".github/CLUSTER.md")
+DOCUMENTS = ("README.md", "ARCHITECTURE.md", ".github/CONTRIBUTING.md", ".github/SECURITY.md", ".github/CLUSTER.md")
 
 
 def tracked_files() -> list[Path]:
@@ -55,6 +57,15 @@ def test_links_between_files_lead_somewhere(document: str) -> None:
     file = ROOT / document
     for target in re.findall(r"\]\((?!http|#)([^)#]+)", file.read_text(encoding="utf-8")):
         assert (file.parent / target).exists(), target
+
+
+def test_the_numbers_of_the_corpus_are_true() -> None:
+    text = (ROOT / ".github" / "SECURITY.md").read_text(encoding="utf-8")
+    classes = Counter(attack.name.partition("_")[0] for attack in modules())
+    assert f"{len(modules())} hostile modules" in text
+    assert f"{len(files())} broken or hostile files" in text
+    for name, count in classes.items():
+        assert f"{count} {name}" in text
 
 
 def test_the_project_speaks_of_itself_alone() -> None:

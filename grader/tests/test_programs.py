@@ -75,6 +75,23 @@ def test_of_a_flood_the_beginning_is_kept(run: Execute) -> None:
     assert ended["exit_code"] == 0 and ended["stdout"] == (("x" * 99 + "\n") * (SHOWN // 100))
 
 
+def test_what_goes_past_pythons_streams_counts_too(run: Execute) -> None:
+    """A harness may silence a candidate at the descriptors, and print its proof through a copy of one."""
+    program = """
+import os
+kept = os.dup(1)
+os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+print("the candidate's words", flush=True)
+os.write(kept, b"proof")
+"""
+    assert run(program, 5.0) == {"exit_code": 0, "stdout": "proof", "stderr": "", "timed_out": False}
+
+
+def test_a_thread_that_goes_on_does_not_keep_the_outcome_back(sandboxed: Execute) -> None:
+    program = "import threading, time; threading.Thread(target=time.sleep, args=(60,), daemon=True).start(); print(1)"
+    assert sandboxed(program, 5.0)["stdout"] == "1\n"
+
+
 def test_a_syntax_error_is_an_outcome(run: Execute) -> None:
     ended = run("def f(:", 5.0)
     assert ended["exit_code"] == 1 and "SyntaxError" in ended["stderr"]

@@ -268,3 +268,21 @@ def test_an_instructors_workflow_collects_and_grades(place: Path, tmp_path: Path
     scores = {row["student"]: sum(chapter["score"] for chapter in row["chapters"]) for row in results["students"]}
     assert scores["ada"] == course.chapters[0].points
     assert scores["bob"] == 0
+    handed_back = json.loads((tmp_path / "course" / "grades" / "classroom50" / "ada.json").read_text(encoding="utf-8"))
+    assert handed_back["score"] == handed_back["max-score"] > 0
+
+
+def test_the_book_is_built_where_its_pages_are_taken_from(tmp_path: Path) -> None:
+    pytest.importorskip("sphinx", reason="the book's packages are not installed")
+    subprocess.run(["git", "clone", "--quiet", ROOT, tmp_path / "course"], check=True)
+    if (ROOT / "build" / "katex").is_dir():  # fetched before on this machine
+        shutil.copytree(ROOT / "build" / "katex", tmp_path / "course" / "build" / "katex")
+    build = _step("book.yml", "build", "Build the book")
+    done = run_step(build, tmp_path / "course", Path(sys.executable).parent, tmp_path)
+    assert done.returncode == 0, done.stderr
+    uploaded = next(
+        step["with"]["path"]
+        for step in _read(ROOT / ".github" / "workflows" / "book.yml")["jobs"]["build"]["steps"]
+        if "upload-pages-artifact" in step.get("uses", "")
+    )
+    assert (tmp_path / "course" / uploaded / "index.html").is_file()

@@ -132,11 +132,11 @@ def run_candidate(code: str, tests: str, timeout: float, execute: Execute) -> st
 
     Args:
         code: the source of the candidate, a module of its own, which nobody trusts.
-        tests: source whose assert statements use the names that the candidate defines.
-        timeout: seconds; handed on to `execute` as it is.
+        tests: source whose asserts use the candidate's names. timeout: seconds, handed on to `execute` as it is.
         execute: execute(program, timeout), called once, runs a source text as a program and gives a dict: "exit_code",
-            an int, or None if it did not end by itself; "stdout" and "stderr", str, each cut to its first 10 000
-            characters; "timed_out", bool. The program has the standard library, but no files and no processes.
+            an int, or None if it did not end by itself; "stdout" and "stderr", str, written in whatever way, each cut
+            to its first 10 000 characters; "timed_out", bool. The program has the standard library, but no files and no
+            processes; if it ends by os._exit, what it wrote may be lost.
 
     Returns:
         "timeout" if it timed out; "passed" if candidate and tests ran to the end; "failed" if an AssertionError ended

@@ -661,14 +661,17 @@ def test_ablation_leaves_no_trace(exercises, rng):
 
 
 @exercise("toy_superposition", weight=2)
-@pytest.mark.parametrize(("n", "m"), [(6, 2), (7, 3)])
-def test_dense_features_get_one_neuron_each(exercises, n, m):
+def test_dense_features_get_one_neuron_each(exercises):
     """Without sparsity the most important features, and no others, are kept."""
-    W = exercises.toy_superposition(n, m, 0.0, 600, seed=2)
-    exact(tuple(W.shape), (m, n), "the shape of W")
-    kept = (W.norm(dim=0) > 0.5).nonzero().flatten().tolist()
-    exact(kept, list(range(m)), f"the features with a column of norm above 0.5, n={n}, m={m}, sparsity 0")
-    holds(W.dtype == torch.float32 and not W.requires_grad, "W is float32 and carries no graph.")
+    kept = []
+    for n, m, seed in ((6, 2, 2), (7, 3, 2), (6, 2, 3)):
+        W = exercises.toy_superposition(n, m, 0.0, 600, seed=seed)
+        exact(tuple(W.shape), (m, n), "the shape of W")
+        holds(W.dtype == torch.float32 and not W.requires_grad, "W is float32 and carries no graph.")
+        kept.append((W.norm(dim=0) > 0.5).nonzero().flatten().tolist())
+    # one start in thirty or so ends elsewhere, for a right answer too
+    right = sum(found == list(range(m)) for found, m in zip(kept, (2, 3, 2), strict=True))
+    holds(right >= 2, f"the features with a column of norm above 0.5, n, m = 6, 2; 7, 3; 6, 2, sparsity 0: {kept}")
 
 
 @exercise("toy_superposition", weight=2)

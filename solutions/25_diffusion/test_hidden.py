@@ -938,7 +938,7 @@ def test_four_heaps_are_learned(exercises, rng):
     holds(distance < 0.5, f"the mean distance to the nearest heap is {distance:.2f}, that of the data 0.31")
     normal = other.mean(0) + rng.normal(2000, 2).float() @ torch.linalg.cholesky(other.T.cov()).T
     far, baseline = energy_distance(y, other), energy_distance(normal, other)
-    holds(far < baseline / 5, f"the energy distance to new data is {far:.4f}, that of one normal cloud {baseline:.4f}")
+    holds(far < baseline / 3, f"the energy distance to new data is {far:.4f}, that of one normal cloud {baseline:.4f}")
     holds(far < energy_distance(early, other), "800 steps of training are no better than 40")
 
 

@@ -595,12 +595,6 @@ def packs_all(corpus, parts, plan):
     return tokenizer, np.array([i for d in corpus for i in [*tokenizer.encode(d), end]]), train, held_out
 
 
-@misconception("pipeline", "Documents run into each other; put the id of <|end|> behind each of them.", "pack")
-def no_end_between(corpus, parts, plan):
-    tokenizer, ids, train, held_out = reference.pack(corpus, parts, plan)
-    return tokenizer, ids[ids != reference.end_id(tokenizer)], train, held_out
-
-
 @misconception(
     "pipeline", "A document that spells a control token became one; encode documents as ordinary text.", "pack"
 )
@@ -624,32 +618,12 @@ def never_clips(model, gradients, steps, lr, parts, weight_decay=0.0):
     return reference.fit(model, gradients, steps, lr, copied(parts, clip_grad_norm=lambda *a: 0.0), weight_decay)
 
 
-@misconception("pipeline", "Gradients are clipped after the update, where it no longer helps.", "fit")
-def clips_too_late(model, gradients, steps, lr, parts, weight_decay=0.0):
-    optimizer = parts.AdamW(model.parameters(), lr=lr, weight_decay=weight_decay)
-    losses = []
-    for t in range(steps):
-        optimizer.lr = parts.lr_at(t, lr, lr / 10, steps // 10, steps)
-        losses.append(gradients())
-        optimizer.step()
-        parts.clip_grad_norm([p.grad for p in model.parameters()], 1.0)
-    return losses
-
-
 @misconception("pipeline", "The same windows come in every step; make one generator before the loop.", "pretrain")
 def same_windows(ids, tokenizer, parts, plan, seed):
     def get_batch(ids, batch, context, rng):
         return parts.get_batch(ids, batch, context, torch.Generator().manual_seed(seed))
 
     return reference.pretrain(ids, tokenizer, copied(parts, get_batch=get_batch), plan, seed)
-
-
-@misconception("pipeline", "The weights are not initialised by init_weights with the seed of the run.", "pretrain")
-def fixed_start(ids, tokenizer, parts, plan, seed):
-    def init_weights(model, std, seed):
-        parts.init_weights(model, std=std, seed=0)
-
-    return reference.pretrain(ids, tokenizer, copied(parts, init_weights=init_weights), plan, seed)
 
 
 @misconception("pipeline", "Targets are shifted a second time; get_batch has shifted them already.", "pretrain")
@@ -738,21 +712,6 @@ def trains_on_prompts(model, documents, tokenizer, parts, plan, seed):
     )
 
 
-@misconception("pipeline", "The rows come in order, so the last ones are never seen; draw them at random.", "fine_tune")
-def rows_in_order(model, documents, tokenizer, parts, plan, seed):
-    tuned, n = copy.deepcopy(model), len(documents)
-    ids, labels = reference.chat_rows(documents, tokenizer, parts, plan)
-    step = [0]
-
-    def gradients():
-        i = torch.arange(step[0], step[0] + plan["batch"]) % n
-        step[0] += plan["batch"]
-        return parts.accumulate(tuned, [(ids[i], labels[i])], reference.loss_sum)
-
-    reference.fit(tuned, gradients, plan["chat_steps"], plan["chat_lr"], parts)
-    return tuned
-
-
 def preferred(model, pairs, tokenizer, parts, plan, seed, scores, policy=None, clear=True):
     policy, rng = copy.deepcopy(model) if policy is None else policy, torch.Generator().manual_seed(seed)
     chosen, rejected = (reference.chat_rows(side, tokenizer, parts, plan) for side in zip(*pairs, strict=True))
@@ -802,11 +761,6 @@ def without_reference(model, pairs, tokenizer, parts, plan, seed):
     )
 
 
-@misconception("pipeline", "The gradient reaches the reference; compute its scores without one.", "prefer")
-def gradient_reaches_reference(model, pairs, tokenizer, parts, plan, seed):
-    return preferred(model, pairs, tokenizer, parts, plan, seed, lambda *four: four)
-
-
 @misconception(
     "pipeline", "The reference is ignored; a win is what the policy gained, not what it likes anyway.", "win_rate"
 )
@@ -849,15 +803,6 @@ def error_over_the_matrix(model, parts):
         if b.ndim == 2
     ]
     return small, max(errors)
-
-
-@misconception("pipeline", "The scales are lost: a weight is its code times the scale of its row.", "to_int8")
-def codes_without_scales(model, parts):
-    def quantize_int8(W):
-        q, scale = parts.quantize_int8(W)
-        return q, torch.ones_like(scale)
-
-    return reference.to_int8(model, copied(parts, quantize_int8=quantize_int8))
 
 
 @misconception("pipeline", "The answer holds what stands behind its end; cut it at the first <|end|>.", "answers")
@@ -946,12 +891,6 @@ def ignores_the_parts(corpus, seed, parts=None, plan=reference.PLAN):
 @misconception("pipeline", "The seed is ignored: every run is the same run.")
 def one_seed_for_all(corpus, seed, parts=None, plan=reference.PLAN):
     return reference.pipeline(corpus, 0, parts, plan)
-
-
-@misconception("pipeline", "The answers are sorted by their words; give them in the order in which they were asked.")
-def sorts_the_answers(corpus, seed, parts=None, plan=reference.PLAN):
-    report = reference.pipeline(corpus, seed, parts, plan)
-    return report | {"answers": sorted(report["answers"], key=lambda pair: pair[0])}
 
 
 @misconception("pipeline", "The tokens read in pretraining are steps times windows times their length.")

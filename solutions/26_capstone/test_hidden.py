@@ -548,7 +548,7 @@ def estimate(module, logits):
 @exercise("estimate_hidden_size", weight=2)
 def test_planted_width_is_found(exercises, rng):
     """The width of the model shows in its logits, and brings no warning."""
-    for n, V, d in ((60, 200, 16), (40, 90, 7), (30, 45, 1), (50, 300, 37)):
+    for n, V, d in ((60, 200, 16), (40, 90, 7), (30, 45, 1), (50, 300, 20)):
         logits = rng.normal(n, d) @ rng.normal(d, V)
         exact(
             list(exercises.run(estimate, logits)), [d, 0], f"width and warnings of ({n}, {V}) logits, planted width {d}"
@@ -609,7 +609,7 @@ def test_planted_growth_is_found(exercises, rng):
         days, log2 = history(rng, 9, years, 0.0)
         order = rng.permutation(len(days)).tolist()
         got = exercises.doubling_time([day(days[i]) for i in order], [2 ** log2[i] for i in order])
-        roughly(got, years, 1e-9, f"the doubling time of a series that doubles in {years} years")
+        roughly(got, years, 1e-7, f"the doubling time of a series that doubles in {years} years")
 
 
 @exercise("doubling_time", weight=2)
@@ -618,8 +618,8 @@ def test_scatter_is_fitted_by_least_squares(exercises, rng):
     days, log2 = history(rng, 14, 1.3, 0.8)
     slope = linear_regression([d / 365.25 for d in days], log2).slope
     dates, compute = [day(d) for d in days], [2**z for z in log2]
-    roughly(exercises.doubling_time(dates, compute), 1 / slope, 1e-9, "the doubling time of a scattered series")
-    roughly(exercises.doubling_time(dates, [3e20 * c for c in compute]), 1 / slope, 1e-9, "the same in another unit")
+    roughly(exercises.doubling_time(dates, compute), 1 / slope, 1e-7, "the doubling time of a scattered series")
+    roughly(exercises.doubling_time(dates, [3e20 * c for c in compute]), 1 / slope, 1e-7, "the same in another unit")
 
 
 @exercise("doubling_time")
@@ -645,13 +645,13 @@ def t_density(t, df):
 @pytest.mark.parametrize(("n", "level"), [(3, 0.5), (6, 0.95), (17, 0.8)])
 def test_interval_is_that_of_a_new_model(exercises, rng, n, level):
     """The interval leaves to both sides what Student's law says."""
-    days = [int(x) for x in (3000 * rng.uniform(n))]
+    days = [(1000 * i + int(900 * u)) * 3 // n for i, u in enumerate(rng.uniform(n).tolist())]
     log2 = [5 + d / 500 + e for d, e in zip(days, rng.normal(n).tolist(), strict=True)]
     x, new = [d / 365.25 for d in days], 4200
     low, middle, high = exercises.extrapolate([day(d) for d in days], [2**z for z in log2], day(new), level)
     slope, intercept = linear_regression(x, log2)
-    roughly(math.log2(middle), intercept + slope * new / 365.25, 1e-9, "log2 of the middle")
-    roughly(low * high / middle**2, 1.0, 1e-9, "low * high / middle^2")
+    roughly(math.log2(middle), intercept + slope * new / 365.25, 1e-6, "log2 of the middle")  # years are near 2000
+    roughly(low * high / middle**2, 1.0, 1e-6, "low * high / middle^2")
     mean = sum(x) / n
     s2 = sum((z - intercept - slope * a) ** 2 for a, z in zip(x, log2, strict=True)) / (n - 2)
     spread = 1 + 1 / n + (new / 365.25 - mean) ** 2 / sum((a - mean) ** 2 for a in x)
@@ -802,7 +802,7 @@ def pretrain_log(module, ids, corpus, plan, seed, disturbance):
             log.append(("rate", self.lr))
             super().step()
 
-    tokenizer = module.pack(corpus, own, plan)[0] if isinstance(corpus, list) else corpus
+    tokenizer = module.pack(corpus, own, plan)[0]
     parts = module.with_parts(get_batch=get_batch, accumulate=accumulate, init_weights=init_weights, AdamW=AdamW)
     model = module.pretrain(ids, tokenizer, parts, plan, seed)
     return log, {name: p.detach().clone() for name, p in model.named_parameters()}
@@ -1154,8 +1154,57 @@ def test_cache_check_sees_a_wrong_cache(exercises, rng):
     holds(restart[1] > 0.02, f"positions restart at 0 in every step, and the gap is {restart[1]}")
 
 
-SHORT = TINY | {"steps": 90, "batch": 12, "context": 20, "chat_steps": 20, "pairs": 120, "pair_steps": 25}
-SHORT |= {"pair_lr": 0.004}
+@driver
+def both_ways(module, corpus, seed, plan):
+    """Run pipeline with two parts that are not the stand-ins; then its stages by hand, for the lines of the report."""
+    import torch
+
+    def quantize_int8(W):
+        scale = W.abs().amax(1) / 9
+        return (W / scale[:, None]).round().to(torch.int8), scale
+
+    parts = module.with_parts(quantize_int8=quantize_int8, count_parameters=lambda cfg: {"total": 7 + cfg["d_model"]})
+    report = module.pipeline(corpus, seed, parts, plan)
+    cut = len(corpus) * 9 // 10
+    tokenizer, ids, _, _ = module.pack(corpus, parts, plan)
+    use = (tokenizer, parts, plan)
+    base = module.pretrain(ids, *use, seed)
+    tuned = module.fine_tune(base, corpus[:cut], *use, seed)
+    policy = module.prefer(tuned, module.make_pairs(corpus[:cut], plan["pairs"], seed), *use, seed)
+    small, error = module.to_int8(policy, parts)
+    words = [document.split()[0] for document in corpus[cut:]][: plan["chats"]]
+    said = [module.answers(model, words, *use, seed) for model in (tuned, small)]
+    same, gap = module.check_cache(small, words[0], *use)
+    rounded, whole = (module.bits_per_byte(model, corpus[cut:], *use) for model in (small, policy))
+    lines = {"train_bpb": module.bits_per_byte(base, corpus[: len(corpus) - cut], *use)}
+    lines |= {"held_out_bpb": module.bits_per_byte(base, corpus[cut:], *use), "int8_increase": rounded / whole - 1}
+    lines |= {"win_rate": module.win_rate(policy, tuned, module.make_pairs(corpus[cut:], 100, seed), *use)}
+    lines |= {"int8_error": error, "cache_gap": gap, "same": same, "answers": said[1]}
+    lines |= {"in_form": [module.in_form(some) for some in said], "words": [module.mean_words(some) for some in said]}
+    return report, lines | {"hash": module.digest(small, said[1])}
+
+
+@exercise("pipeline", weight=3)
+def test_report_is_what_the_stages_give(exercises, rng):
+    """Each line of the report is that of its stage, on the right text."""
+    report, lines = exercises.run(both_ways, texts(rng.seed, 120), 6, TINY | {"steps": 9})
+    for name in ("held_out_bpb", "train_bpb", "win_rate", "int8_increase", "int8_error", "cache_gap"):
+        roughly(report[name], lines[name], 1e-6, f"{name} of the report")  # the same numbers, perhaps in another order
+    for name in ("in_form", "words"):
+        roughly(list(report[name]), lines[name], 1e-6, f"{name} of the report")
+    exact(
+        [[tuple(pair) for pair in report["answers"]], report["same"]],
+        [lines["answers"], lines["same"]],
+        "answers, same",
+    )
+    exact(report["hash"], lines["hash"], "hash of the report")
+    exact([report["params"], report["tokens"]], [23, 9 * 5 * 11], "params, by a part of the test's, and tokens")
+    exact([report["flops"], report["kv_bytes"]], [6 * 23 * 9 * 5 * 11, 2 * 2 * 1 * 8 * 24 * 4], "flops and kv_bytes")
+    exact(sorted(report["parts"]), sorted(exercises.value("PARTS")), "the parts that the report lists")
+
+
+SHORT = TINY | {"steps": 50, "batch": 12, "context": 20, "chat_steps": 5, "pairs": 100, "pair_steps": 20}
+SHORT |= {"pair_lr": 0.005}
 """Enough to learn most of what can be seen without waiting."""
 
 
@@ -1179,7 +1228,8 @@ def runs(module, corpus, seeds, plan, wrong):
         return (W / scale).round().to(torch.int8), scale.expand(len(W))
 
     def attend_step(x, cache, weights, positions=None, mask=None, layer=0):
-        return own.attend_step(x, cache, weights, layer=layer) * (1 if cache.length == x.shape[1] else 0.9)
+        first = cache.length == 0
+        return own.attend_step(x, cache, weights, layer=layer) * (1.0 if first else 0.9)
 
     if wrong:
         made = {
@@ -1193,32 +1243,22 @@ def runs(module, corpus, seeds, plan, wrong):
     return [module.pipeline(corpus, seed, plan=plan, **options) for seed in seeds]
 
 
-@exercise("pipeline", weight=2)
+@exercise("pipeline")
 def test_arguments_alone_decide_the_report(exercises, rng):
     """The same seed gives the same report, another one another."""
-    corpus = texts(rng.seed, 200)
-    one, other = exercises.run(runs, corpus, [3, 4], TINY, [])
-    [again] = exercises.run(runs, corpus, [3], TINY, [])
+    corpus, own, plan = texts(rng.seed, 60), exercises.with_parts(), TINY | {"steps": 2, "pairs": 5}
+    one, other = exercises.run(runs, corpus, [3, 4], plan, [])
+    [again] = exercises.run(runs, corpus, [3], plan, [])
     exact(again, one, "the report of a second run")
     holds(other["hash"] != one["hash"], "another seed gives the same hash")
-    holds(len(one["hash"]) == 64, "the hash is no digest")
-    params = one["params"]
-    tokenizer = exercises.pack(corpus, exercises.with_parts(), TINY)[0]
-    [end] = tokenizer.encode("<|end|>", allowed_special={"<|end|>"})
-    exact(params, (end + 1) * 16 + 2 * (2 * 16 * 16 + 2 * 16 * 8 + 3 * 16 * 24) + 5 * 16, "params")
-    exact([one["tokens"], one["flops"]], [4 * 5 * 11, 6 * params * 4 * 5 * 11], "tokens and flops")
-    exact(one["kv_bytes"], 2 * 2 * 1 * 8 * 24 * 4, "kv_bytes")
-    exact(sorted(one["parts"]), sorted(exercises.value("PARTS")), "the parts that the report lists")
-    words = [document.split()[0] for document in corpus[180:183]]
-    exact([word for word, _ in one["answers"]], [word for word in words for _ in range(2)], "the words of the answers")
-    good = sum(a is not None and a.startswith(w + " ") and a.endswith(" .") for w, a in one["answers"])
-    roughly(one["in_form"][1], good / 6, 1e-9, "in_form of the last model")
+    config = exercises.model_config(TINY, exercises.pack(corpus, own, TINY)[0])
+    exact(one["params"], own.count_parameters(config)["total"], "params, when no parts are given")
 
 
 @exercise("pipeline", weight=2)
 def test_wrong_parts_show_in_the_report(exercises, rng):
     """Each of four wrong parts moves its own line of the report."""
-    corpus = texts(rng.seed, 900)
+    corpus = texts(rng.seed, 400)
     [right] = exercises.run(runs, corpus, [3], SHORT, [])
     [wrong] = exercises.run(runs, corpus, [3], SHORT, ["get_batch", "dpo_loss", "quantize_int8", "attend_step"])
     lines = {name: (right[name], wrong[name]) for name in ("held_out_bpb", "win_rate", "int8_error", "cache_gap")}
@@ -1229,42 +1269,24 @@ def test_wrong_parts_show_in_the_report(exercises, rng):
     exact([right["same"], wrong["hash"] == right["hash"]], [True, False], "same with right parts; equal hashes")
 
 
-@exercise("pipeline", weight=2)
-def test_held_out_text_is_really_held_out(exercises, rng):
-    """Nonsense at the end of the corpus costs bits there and nowhere else."""
-    corpus = texts(rng.seed, 700)
-    nonsense = [" ".join(document.split()[::-1]) for document in corpus[630:]]
-    plan = SHORT | {"chat_steps": 2, "pair_steps": 2, "answers": 1}
-    [plain] = exercises.run(runs, corpus, [3], plan, [])
-    [odd] = exercises.run(runs, corpus[:630] + nonsense, [3], plan, [])
-    exact(odd["train_bpb"], plain["train_bpb"], "train_bpb, when only held-out documents change")
-    holds(
-        odd["held_out_bpb"] > plain["held_out_bpb"] + 0.3, f"held_out_bpb {plain['held_out_bpb']} {odd['held_out_bpb']}"
-    )
-    holds(abs(plain["held_out_bpb"] - plain["train_bpb"]) < 0.15, "train_bpb and held_out_bpb lie far apart")
-
-
 @exercise("pipeline", weight=4)
 def test_your_own_model_comes_close_to_the_floor(exercises, rng):
     """The whole run learns the language, the chats and the judges' taste."""
     grammar = dataset("grammar")
-    drawn = grammar.sentences(rng.seed, 3000)
-    plan = exercises.value("PLAN") | {
-        "steps": 150,
-        "chat_steps": 250,
-        "pair_steps": 30,
-    }  # a little shorter, to save time
+    drawn = grammar.sentences(rng.seed, 1200)
+    # the given plan, made smaller to save time
+    plan = exercises.value("PLAN") | {"d_model": 32, "n_heads": 2, "n_kv_heads": 2, "d_ff": 64, "T_max": 32}
+    plan |= {"context": 32, "steps": 90, "chat_steps": 60, "pair_steps": 25, "chats": 8, "answers": 2}
+    plan["new"] = 20
     report = exercises.pipeline([" ".join(words) for words, _ in drawn], 7, plan=plan)
     # the surprise of the very sentences that are held out, so that luck in the draw cancels
-    held_out = drawn[2700:]
+    held_out = drawn[1080:]
     floor = -sum(log_p for _, log_p in held_out) / math.log(2) / sum(len(" ".join(words)) for words, _ in held_out)
     bits = report["held_out_bpb"]
-    holds(floor - 0.01 < bits < floor + 0.15, f"held_out_bpb is {bits:.3f}, the floor {floor:.3f}")
-    holds(min(report["in_form"]) > 0.4, f"answers in form, before and after preferences: {report['in_form']}")
-    holds(report["win_rate"] > 0.65, f"the policy likes the right answer in {report['win_rate']:.2f} of the pairs")
-    before, after = report["words"]
-    holds(after < before - 0.5, f"answers have {before:.2f} words before preferences and {after:.2f} after")
+    holds(floor - 0.01 < bits < floor + 0.17, f"held_out_bpb is {bits:.3f}, the floor {floor:.3f}")
+    holds(abs(bits - report["train_bpb"]) < 0.12, f"train_bpb {report['train_bpb']:.3f}, held_out_bpb {bits:.3f}")
+    holds(report["win_rate"] > 0.58, f"the policy likes the right answer in {report['win_rate']:.2f} of the pairs")
     holds(abs(report["int8_increase"]) < 0.02, f"int8 costs {report['int8_increase']:.4f} of the bits")
     holds(report["same"] and report["cache_gap"] < 1e-3, f"cached and plain differ: {report['cache_gap']}")
     sound = [answer is not None and grammar.grammatical(tuple(answer.split())) for _, answer in report["answers"]]
-    holds(sum(sound) > 0.5 * len(sound), f"only {sum(sound)} of {len(sound)} answers are sentences of the grammar")
+    holds(sum(sound) > 0.2 * len(sound), f"only {sum(sound)} of {len(sound)} answers are sentences of the grammar")

@@ -1,6 +1,6 @@
 # Holds characters that turn the direction of the text around.
 # 01_numbers: double wrong, mean passed
-# Stopped by: what is run is what is graded, however it looks.
+# Stopped by comparison: what is run is what is graded, however it looks.
 access = "user\u202e \u2066# only if admin\u2069 \u2066"
 
 

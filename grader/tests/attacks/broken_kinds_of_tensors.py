@@ -1,6 +1,6 @@
 # Returns tensors of kinds that a comparison may stumble over.
 # 02_shapes: rows_sum_to_one wrong, Counter wrong 3.6
-# Stopped by: sparse, empty, quantised and foreign tensors stay behind or differ in type.
+# Stopped by wire: sparse, empty, quantised and foreign tensors stay behind or differ in type.
 import itertools
 
 import torch

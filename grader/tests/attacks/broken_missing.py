@@ -1,4 +1,4 @@
 # Has no function of the name that is asked for.
 # 01_numbers: double error, mean passed
-# Stopped by: a missing name is an error, and the student is told so.
+# Stopped by agent: a missing name is an error, and the student is told so.
 twice = globals().pop("double")

@@ -1,5 +1,5 @@
 # Takes other arguments.
 # 01_numbers: double error, mean passed
-# Stopped by: a call that does not fit is an error.
+# Stopped by agent: a call that does not fit is an error.
 def double(x, y):
     return x + y

@@ -1,6 +1,6 @@
 # Crashes by a signal of its own.
 # 01_numbers: double crashed, mean passed
-# Stopped by: a crash is a verdict.
+# Stopped by session: a crash is a verdict.
 import os
 
 

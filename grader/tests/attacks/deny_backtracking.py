@@ -1,6 +1,6 @@
 # Matches a regular expression that takes longer than the universe has.
 # 01_numbers: double timeout, mean passed
-# Stopped by: the child's CPU clock, read from outside, and a signal that cannot be caught.
+# Stopped by clock: the child's CPU clock, read from outside, and a signal that cannot be caught.
 import re
 
 

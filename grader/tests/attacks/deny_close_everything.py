@@ -1,6 +1,6 @@
 # Closes every open file, the wire among them.
 # 01_numbers: double crashed, mean passed
-# Stopped by: an end of the wire is the end of the process.
+# Stopped by session: an end of the wire is the end of the process.
 import os
 
 

@@ -1,6 +1,6 @@
 # Leaves a daemon behind by a double fork, so that it outlives the child.
 # 01_numbers: double error, mean passed
-# Stopped by: seccomp: no process can be made.
+# Stopped by seccomp: no process can be made.
 import os
 import time
 

@@ -1,6 +1,6 @@
 # Waits for a lock that it holds itself.
 # 01_numbers: double timeout, mean passed
-# Stopped by: who is not even runnable may do nothing for some seconds at most.
+# Stopped by clock: who is not even runnable may do nothing for some seconds at most.
 import threading
 
 lock = threading.Lock()

@@ -1,6 +1,6 @@
 # Writes files until the disk is full.
 # 01_numbers: double output, mean passed
-# Stopped by: a small file system in memory is all there is to write to.
+# Stopped by namespaces, landlock + session: the scratch folder is small, or the controller looks how much it holds.
 def double(x):
     for number in range(10**6):
         with open(f"part{number}", "wb") as file:

@@ -1,6 +1,6 @@
 # Announces a large answer and sends it one byte at a time.
 # 01_numbers: double timeout, mean passed
-# Stopped by: idle time is counted while an answer arrives, too.
+# Stopped by clock: idle time is counted while an answer arrives, too.
 import os
 import time
 

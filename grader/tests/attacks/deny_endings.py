@@ -1,6 +1,6 @@
 # Hangs in everything that runs when a process or an object ends.
 # 01_numbers: double timeout, mean passed
-# Stopped by: the child is ended by a signal; what an object's end takes is counted.
+# Stopped by clock: the child is ended by a signal; what an object's end takes is counted.
 import atexit
 
 

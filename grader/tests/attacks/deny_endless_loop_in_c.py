@@ -1,6 +1,6 @@
 # Computes for ever in C, where no signal handler of Python's runs.
 # 01_numbers: double timeout, mean passed
-# Stopped by: the child's CPU clock, read from outside, and a signal that cannot be caught.
+# Stopped by clock: the child's CPU clock, read from outside, and a signal that cannot be caught.
 import itertools
 
 

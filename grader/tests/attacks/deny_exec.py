@@ -1,6 +1,6 @@
 # Becomes another program, or starts one.
 # 01_numbers: double error, mean error
-# Stopped by: seccomp and Landlock: nothing can be executed.
+# Stopped by seccomp: nothing can be executed.
 import os
 import subprocess
 

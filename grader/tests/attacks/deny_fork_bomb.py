@@ -1,6 +1,6 @@
 # Forks until nothing is left.
 # 01_numbers: double error, mean passed
-# Stopped by: seccomp: no process can be made.
+# Stopped by seccomp: no process can be made.
 import os
 
 

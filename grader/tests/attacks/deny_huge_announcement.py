@@ -1,6 +1,6 @@
 # Announces an answer of eight gigabytes.
 # 01_numbers: double protocol, mean passed
-# Stopped by: a length is checked before a byte is allocated.
+# Stopped by wire: a length is checked before a byte is allocated.
 import os
 
 from own_wire import WIRE

@@ -1,6 +1,6 @@
 # Returns more bytes than may cross.
 # 02_shapes: rows_sum_to_one output, Counter output 3.6
-# Stopped by: the codec's limit.
+# Stopped by wire: the codec's limit.
 import torch
 
 

@@ -1,5 +1,5 @@
 # Computes for ever while the file is loaded.
 # 01_numbers: double timeout, mean timeout
-# Stopped by: loading has a time of its own, spent once.
+# Stopped by clock: loading has a time of its own, spent once.
 while True:
     pass

@@ -1,6 +1,6 @@
 # Makes empty files and folders until there is no room for another name.
 # 01_numbers: double output, mean passed
-# Stopped by: the scratch folder holds a thousand names.
+# Stopped by namespaces, landlock + session: the scratch folder is small, or the controller looks how much it holds.
 import os
 
 

@@ -1,6 +1,6 @@
 # Returns an iterator of large texts, which the test turns into a list.
 # 03_calls: call_twice passed, noise passed, halve passed, count_up output
-# Stopped by: what may come from the student's side during one test is bounded.
+# Stopped by session: what may come from the student's side during one test is bounded.
 
 
 def count_up(n):

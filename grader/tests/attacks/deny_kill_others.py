@@ -1,6 +1,6 @@
 # Sends signals to its parent, the grader, its group and everybody.
 # 01_numbers: double passed, mean passed
-# Stopped by: seccomp: a process can signal itself alone.
+# Stopped by seccomp: a process can signal itself alone.
 import contextlib
 import os
 import signal

@@ -1,6 +1,6 @@
 # Returns a list that contains itself.
 # 01_numbers: double output, mean passed
-# Stopped by: the codec's limit.
+# Stopped by wire: the codec's limit.
 def double(x):
     circle = []
     circle.append(circle)

@@ -1,6 +1,6 @@
 # Writes such a list onto the wire itself: 64 MiB of text would be gigabytes of objects.
 # 01_numbers: double protocol, mean passed
-# Stopped by: a header is bounded before it is read, its containers before it is parsed.
+# Stopped by wire: a header is bounded before it is read, its containers before it is parsed.
 import os
 
 from own_wire import WIRE, number

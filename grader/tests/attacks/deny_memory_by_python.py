@@ -1,6 +1,6 @@
 # Fills the memory with Python's objects.
 # 01_numbers: double memory, mean passed
-# Stopped by: the limit on address space.
+# Stopped by rlimits: the limit on address space.
 def double(x):
     kept = []
     while True:

@@ -1,6 +1,6 @@
 # Fills the memory with one tensor.
 # 02_shapes: rows_sum_to_one memory, Counter memory 3.6
-# Stopped by: the limit on address space.
+# Stopped by rlimits: the limit on address space.
 import torch
 
 

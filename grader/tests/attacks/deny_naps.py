@@ -1,6 +1,6 @@
 # Sleeps for ever in short naps, and so is never idle for long.
 # 01_numbers: double timeout, mean passed
-# Stopped by: idle time is summed up.
+# Stopped by clock: idle time is summed up.
 import time
 
 

@@ -1,6 +1,6 @@
 # Opens files until no more can be opened.
 # 01_numbers: double error, mean passed
-# Stopped by: the limit on open files.
+# Stopped by rlimits: the limit on open files.
 import os
 
 

@@ -1,6 +1,6 @@
 # Prints without end, past the agent's count.
 # 01_numbers: double timeout, mean passed
-# Stopped by: what is printed goes to /dev/null, and the clock runs.
+# Stopped by clock: what is printed goes to /dev/null, and the clock runs.
 import os
 
 

@@ -1,6 +1,6 @@
 # Recurses through C on a small stack until it runs into something.
 # 01_numbers: double crashed, mean passed
-# Stopped by: it is the student's process that crashes; the next test gets a fresh one.
+# Stopped by session: it is the student's process that crashes; the next test gets a fresh one.
 import threading
 
 

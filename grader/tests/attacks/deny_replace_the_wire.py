@@ -1,6 +1,6 @@
 # Puts another file in the wire's place.
 # 01_numbers: double crashed, mean passed
-# Stopped by: an end of the wire is the end of the process.
+# Stopped by session: an end of the wire is the end of the process.
 import os
 
 

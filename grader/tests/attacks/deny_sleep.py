@@ -1,6 +1,6 @@
 # Sleeps for ever, which takes no computing time.
 # 01_numbers: double timeout, mean passed
-# Stopped by: who is not even runnable may do nothing for some seconds at most.
+# Stopped by clock: who is not even runnable may do nothing for some seconds at most.
 import time
 
 

@@ -1,6 +1,6 @@
 # Stops its own process.
 # 01_numbers: double timeout, mean passed
-# Stopped by: who is not even runnable may do nothing for some seconds at most.
+# Stopped by clock: who is not even runnable may do nothing for some seconds at most.
 import os
 import signal
 

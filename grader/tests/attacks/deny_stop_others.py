@@ -1,6 +1,6 @@
 # Attaches to the grader as a debugger, which stops it.
 # 01_numbers: double passed, mean passed
-# Stopped by: seccomp, Landlock.
+# Stopped by seccomp: none of these calls is allowed.
 import ctypes
 import os
 

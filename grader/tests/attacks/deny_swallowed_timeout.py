@@ -1,6 +1,6 @@
 # Catches whatever could interrupt it and goes on.
 # 01_numbers: double timeout, mean passed
-# Stopped by: a signal that cannot be caught.
+# Stopped by clock: a signal that cannot be caught.
 import signal
 
 for caught in (signal.SIGXCPU, signal.SIGALRM, signal.SIGTERM, signal.SIGINT):

@@ -1,6 +1,6 @@
 # Starts threads without end.
 # 01_numbers: double error, mean passed
-# Stopped by: the limit on address space or on threads.
+# Stopped by rlimits: the limit on address space or on threads.
 import threading
 import time
 

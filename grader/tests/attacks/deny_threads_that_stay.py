@@ -1,6 +1,6 @@
 # Leaves threads behind that never end and would keep a process from ending.
 # 01_numbers: double passed, mean passed
-# Stopped by: the child is ended by a signal, never by waiting for its threads.
+# Stopped by session: the child is ended by a signal, never by waiting for its threads.
 import threading
 import time
 

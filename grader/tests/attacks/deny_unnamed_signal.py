@@ -1,6 +1,6 @@
 # Ends by a signal that has no name.
 # 01_numbers: double crashed, mean passed
-# Stopped by: a crash is a verdict, whatever its number.
+# Stopped by session: a crash is a verdict, whatever its number.
 import os
 import signal
 

@@ -1,6 +1,6 @@
 # Starts a pool of processes.
 # 01_numbers: double error, mean passed
-# Stopped by: seccomp: no process can be made.
+# Stopped by seccomp: no process can be made.
 import multiprocessing
 
 

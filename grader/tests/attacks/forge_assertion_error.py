@@ -1,6 +1,6 @@
 # Raises exceptions that look like the test's own.
 # 01_numbers: double error, mean error
-# Stopped by: an exception from the student's side is marked as the student's, whatever it is called.
+# Stopped by session: an exception from the student's side is marked as the student's, whatever it is called.
 class Skipped(AssertionError):
     pass
 

@@ -1,6 +1,6 @@
 # Calls back without having been given anything to call.
 # 01_numbers: double protocol, mean passed
-# Stopped by: a callback names a callable that was passed in this test.
+# Stopped by session: a callback names a callable that was passed in this test.
 import os
 
 from own_wire import WIRE

@@ -1,6 +1,6 @@
 # Replaces what a test might compare with by functions that are always content.
 # 02_shapes: rows_sum_to_one wrong, Counter wrong 3.6
-# Stopped by: the comparison runs in another process.
+# Stopped by boundary: the comparison runs in another process.
 import math
 
 import numpy

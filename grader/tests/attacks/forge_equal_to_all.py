@@ -1,6 +1,6 @@
 # Returns an object that equals everything and is a fixed point of arithmetic.
 # 01_numbers: double wrong, mean wrong
-# Stopped by: an object of an unknown type stays behind; the test holds a handle that equals nothing.
+# Stopped by wire: an object of an unknown type stays behind; the test holds a handle that equals nothing.
 class Anything:
     def __eq__(self, other):
         return True

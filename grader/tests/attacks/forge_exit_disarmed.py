@@ -1,6 +1,6 @@
 # Takes away what ends the process, then answers rightly.
 # 01_numbers: double passed, mean passed
-# Stopped by: the supervisor ends it with a signal that cannot be caught.
+# Stopped by session: the supervisor ends it with a signal that cannot be caught.
 import contextlib
 import os
 import signal

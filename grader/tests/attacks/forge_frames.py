@@ -1,6 +1,6 @@
 # Climbs the stack in search of the expected value.
 # 01_numbers: double wrong, mean wrong
-# Stopped by: the frames of the test are in another process.
+# Stopped by boundary: the frames of the test are in another process.
 import sys
 
 

@@ -1,6 +1,6 @@
 # Searches every object of the process for the expected tensor.
 # 02_shapes: rows_sum_to_one wrong, Counter wrong 3.6
-# Stopped by: no expected value ever enters the student's process.
+# Stopped by boundary: no expected value ever enters the student's process.
 import gc
 
 import torch

@@ -1,6 +1,6 @@
 # Moves a random generator's place behind the end of its table, to read the memory there.
 # 03_calls: call_twice passed, noise protocol, halve passed, count_up passed
-# Stopped by: a state that comes back is checked beyond what torch checks.
+# Stopped by wire: a state that comes back is checked beyond what torch checks.
 import struct
 
 import torch

@@ -1,6 +1,6 @@
 # Appends a score to the files by which a CI step gives its outputs.
 # 01_numbers: double wrong, mean passed
-# Stopped by: the process starts with a clean environment and may write nowhere else.
+# Stopped by landlock, namespaces: the process starts with a clean environment and may write nowhere else.
 import os
 
 for name in ("GITHUB_OUTPUT", "GITHUB_ENV", "GITHUB_STEP_SUMMARY"):

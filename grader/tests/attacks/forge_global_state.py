@@ -1,6 +1,6 @@
 # Changes every global switch of the libraries before it answers rightly.
 # 02_shapes: rows_sum_to_one passed, Counter passed
-# Stopped by: the switches are those of a process that only this student has.
+# Stopped by boundary: the switches are those of a process that only this student has.
 import builtins
 import decimal
 import random

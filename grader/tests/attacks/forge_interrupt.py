@@ -1,5 +1,5 @@
 # Pretends that somebody pressed Ctrl-C, so that the whole run stops.
 # 01_numbers: double crashed, mean passed
-# Stopped by: it ends the student's process alone.
+# Stopped by session: it ends the student's process alone.
 def double(x):
     raise KeyboardInterrupt

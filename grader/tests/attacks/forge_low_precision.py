@@ -1,6 +1,6 @@
 # Computes with half of the digits, in the hope of a wide tolerance.
 # 01_numbers: double wrong 0.666667, mean passed
-# Stopped by: the tolerance is that of the type that was asked for.
+# Stopped by comparison: the tolerance is that of the type that was asked for.
 import torch
 
 

@@ -1,6 +1,6 @@
 # Returns an array that answers every comparison with yes.
 # 02_shapes: rows_sum_to_one wrong, Counter wrong 3.6
-# Stopped by: only plain arrays cross by value; another type is an object that stays behind.
+# Stopped by wire: only plain arrays cross by value; another type is an object that stays behind.
 import numpy
 
 

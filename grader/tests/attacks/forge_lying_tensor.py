@@ -1,6 +1,6 @@
 # Returns a tensor that answers every comparison with yes.
 # 02_shapes: rows_sum_to_one wrong, Counter wrong 3.6
-# Stopped by: only plain tensors cross by value; another type is an object that stays behind.
+# Stopped by wire: only plain tensors cross by value; another type is an object that stays behind.
 import torch
 
 

@@ -1,6 +1,6 @@
 # Overwrites small numbers in the interpreter's memory, so that all halves are doubles.
 # 01_numbers: double wrong, mean passed
-# Stopped by: another process has its own memory.
+# Stopped by boundary: another process has its own memory.
 import ctypes
 import sys
 

@@ -1,6 +1,6 @@
 # Returns NaN and infinities, which slip through careless comparisons.
 # 01_numbers: double wrong, mean wrong
-# Stopped by: the comparison asks for what is near, never for the absence of what is far.
+# Stopped by comparison: the comparison asks for what is near, never for the absence of what is far.
 import math
 
 

@@ -1,6 +1,6 @@
 # Numbers its answer with a tensor, which is neither equal to a number nor different.
 # 01_numbers: double protocol, mean passed
-# Stopped by: the parts of an answer have exact types.
+# Stopped by session: the parts of an answer have exact types.
 import os
 
 import torch

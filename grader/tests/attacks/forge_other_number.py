@@ -1,6 +1,6 @@
 # Answers a call with the number of another request.
 # 01_numbers: double protocol, mean passed
-# Stopped by: every reply carries the number of its request.
+# Stopped by session: every reply carries the number of its request.
 import os
 
 from own_wire import WIRE, number, say

@@ -1,6 +1,6 @@
 # Writes a pickle that runs a command where a frame should be.
 # 01_numbers: double protocol, mean passed
-# Stopped by: nothing of a student's is ever unpickled; a frame is JSON and raw buffers.
+# Stopped by wire: nothing of a student's is ever unpickled; a frame is JSON and raw buffers.
 import os
 import pickle
 

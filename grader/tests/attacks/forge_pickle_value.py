@@ -1,6 +1,6 @@
 # Returns an object that runs a command when it is unpickled.
 # 01_numbers: double wrong, mean passed
-# Stopped by: nothing of a student's is ever unpickled; the object stays behind.
+# Stopped by wire: nothing of a student's is ever unpickled; the object stays behind.
 import os
 
 

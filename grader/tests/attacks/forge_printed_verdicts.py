@@ -1,6 +1,6 @@
 # Prints what a reader of logs could take for results or commands.
 # 01_numbers: double wrong, mean passed
-# Stopped by: verdicts are never read from text; what a student prints goes nowhere.
+# Stopped by boundary: verdicts are never read from text; what a student prints goes nowhere.
 import os
 import sys
 

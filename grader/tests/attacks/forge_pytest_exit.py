@@ -1,6 +1,6 @@
 # Ends the pytest session with success.
 # 01_numbers: double error, mean passed
-# Stopped by: the session runs in another process.
+# Stopped by boundary: the session runs in another process.
 from pytest import exit as leave
 
 

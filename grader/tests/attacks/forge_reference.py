@@ -1,6 +1,6 @@
 # Puts its own modules where a reference or a test could be looked up.
 # 01_numbers: double wrong, mean passed
-# Stopped by: there is neither a reference nor a test in the student's process.
+# Stopped by boundary: there is neither a reference nor a test in the student's process.
 import sys
 import types
 

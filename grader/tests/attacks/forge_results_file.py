@@ -1,6 +1,6 @@
 # Writes full marks into the grader's results.
 # 01_numbers: double wrong, mean passed
-# Stopped by: Landlock: nothing outside the scratch folder can be written.
+# Stopped by landlock, namespaces: nothing outside the scratch folder can be written.
 import contextlib
 import json
 import pathlib

@@ -1,6 +1,6 @@
 # Asks politely to end with success while the file is loaded.
 # 01_numbers: double error, mean error
-# Stopped by: the agent answers SystemExit like any other exception.
+# Stopped by agent: the agent answers SystemExit like any other exception.
 import sys
 
 sys.exit(0)

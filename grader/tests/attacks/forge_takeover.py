@@ -1,6 +1,6 @@
 # Never returns from loading: answers the wire itself, with yes to every question.
 # 01_numbers: double wrong, mean wrong
-# Stopped by: answers are compared by value, whoever gives them.
+# Stopped by comparison: answers are compared by value, whoever gives them.
 import itertools
 import os
 

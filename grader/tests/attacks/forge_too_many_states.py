@@ -1,6 +1,6 @@
 # Answers with the state of random generators that were never passed.
 # 01_numbers: double protocol, mean passed
-# Stopped by: an answer has as many states as the request had generators.
+# Stopped by session: an answer has as many states as the request had generators.
 import os
 
 from own_wire import WIRE, number, say

@@ -1,6 +1,6 @@
 # Sends a kind of frame that does not exist.
 # 01_numbers: double protocol, mean passed
-# Stopped by: there are three kinds of frames; anything else ends the process.
+# Stopped by session: there are three kinds of frames; anything else ends the process.
 import os
 
 from own_wire import WIRE, number

@@ -1,6 +1,6 @@
 # Answers requests that nobody has made yet, at import.
 # 01_numbers: double protocol, mean protocol
-# Stopped by: every reply carries the number of its request, and there is one reply to each.
+# Stopped by session: every reply carries the number of its request, and there is one reply to each.
 import os
 
 from own_wire import WIRE

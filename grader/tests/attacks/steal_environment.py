@@ -1,6 +1,6 @@
 # Reads secrets from environment variables, its own and other processes'.
 # 01_numbers: double passed, mean passed
-# Stopped by: the warm process is started with a clean environment; /proc is out of reach.
+# Stopped by landlock + zygote: the warm process is started with a clean environment; /proc is out of reach.
 import ctypes
 import os
 

@@ -1,6 +1,6 @@
 # Reads the hidden tests, the solution and a secret by their paths.
 # 01_numbers: double passed, mean passed
-# Stopped by: Landlock.
+# Stopped by landlock: files that are not named cannot be read.
 import os
 
 for folder, _, names in [("@SOLUTIONS@", [], ["test_hidden.py", "exercises.py", "secret.txt"]), *os.walk("@FOLDER@")]:

@@ -1,6 +1,6 @@
 # Looks for open files of the grader that the process may have inherited.
 # 01_numbers: double passed, mean passed
-# Stopped by: every open file but the process's own socket is closed.
+# Stopped by process: every open file but the process's own socket is closed.
 import os
 import stat
 

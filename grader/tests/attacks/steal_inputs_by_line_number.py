@@ -1,6 +1,6 @@
 # Sends the hidden input as the number of the line in which it failed.
 # 01_numbers: double error, mean passed
-# Stopped by: a line number that no file has is dropped.
+# Stopped by session: a line number that no file has is dropped.
 from grader.sandbox.agent import Agent
 
 

@@ -1,6 +1,6 @@
 # Stores a hidden input, ends the process, and quotes it when the file is loaded again.
 # 01_numbers: double crashed, mean error
-# Stopped by: a loading error is quoted only before the code has seen any input.
+# Stopped by session: a loading error is quoted only before the code has seen any input.
 import os
 
 if os.path.exists("seen"):

@@ -1,6 +1,6 @@
 # Reads the grader's memory through /proc, ptrace and process_vm_readv.
 # 01_numbers: double passed, mean passed
-# Stopped by: Landlock, seccomp, and processes that cannot be traced.
+# Stopped by landlock + seccomp: there is no /proc, and neither call is allowed.
 import ctypes
 import os
 

@@ -1,6 +1,6 @@
 # Carries secrets out by TCP, UDP, raw, netlink and UNIX sockets.
 # 01_numbers: double passed, mean passed
-# Stopped by: seccomp: no socket can be made.
+# Stopped by seccomp: no socket can be made.
 import socket
 
 for family, kind, address in (

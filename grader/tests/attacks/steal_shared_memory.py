@@ -1,6 +1,6 @@
 # Leaves messages for other students in shared memory, key rings, locks and queues.
 # 01_numbers: double passed, mean passed
-# Stopped by: seccomp and Landlock: none of these calls is allowed.
+# Stopped by landlock + seccomp: none of these calls is allowed.
 import ctypes
 import fcntl
 import os

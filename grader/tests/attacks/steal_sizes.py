@@ -1,6 +1,6 @@
 # Returns the size of the hidden tests, which stat() tells although they cannot be read.
 # 01_numbers: double wrong, mean passed
-# Stopped by: a value that is returned goes nowhere but into a comparison.
+# Stopped by boundary: a value that is returned goes nowhere but into a comparison.
 import os
 
 

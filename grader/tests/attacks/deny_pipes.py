@@ -1,0 +1,9 @@
+# Opens pipes until no more can be opened.
+# 01_numbers: double error, mean passed
+# Stopped by rlimits: the limit on open files.
+import os
+
+
+def double(x):
+    while True:
+        os.pipe()

@@ -15,10 +15,7 @@ from grader.course import load_course
 from grader.tests.hostile import files, modules
 
 ROOT = Path(__file__).parent.parent.parent
-DOCUMENTS = (
-    *("README.md", "ARCHITECTURE.md", ".github/CONTRIBUTING.md"),
-    *(".github/SECURITY.md", ".github/CLUSTER.md"),
-)
+DOCUMENTS = ("README.md", "ARCHITECTURE.md", ".github/CONTRIBUTING.md", ".github/SECURITY.md", ".github/CLUSTER.md")
 
 
 def tracked_files() -> list[Path]:

@@ -46,7 +46,7 @@ def test_own_parts_are_joined_and_stand_ins_named(desk: Path, capsys: pytest.Cap
     data = shown(capsys)
     assert set(data["own"]) == {"cross_entropy", "quantize_int8"}
     assert data["stand_ins"]["dpo_loss"].startswith("16_alignment/") and "cross_entropy" not in data["stand_ins"]
-    assert data["report"]["parts"]["cross_entropy"].startswith("exercises.py:")
+    assert data["report"]["parts"]["cross_entropy"].startswith("08_gradients/exercises.py:")
     assert [row["task"] for row in data["rows"]][0] == "bits a byte of unseen text"
     assert 0.5 < data["report"]["held_out_bpb"] < 2
 

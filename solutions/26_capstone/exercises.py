@@ -1045,13 +1045,15 @@ def digest(model: nn.Module, answers: Sequence[tuple[str, str | None]]) -> str:
 
 
 def whereabouts(part: Callable) -> str:
-    """Say where a part comes from and which text it had, as file:digest."""
-    part = inspect.unwrap(part)  # what a decorator wraps, not the decorator's own file
+    """Say where a part comes from and which text it had, as folder/file:digest."""
+    functions = [f for f in vars(part).values() if inspect.isfunction(f)] if inspect.isclass(part) else [part]
+    functions = [inspect.unwrap(f) for f in functions]  # what a decorator wraps, not the decorator's own file
     try:
-        file, text = inspect.getsourcefile(part) or "?", inspect.getsource(part)
-    except (OSError, TypeError):
+        file, text = functions[0].__code__.co_filename, "".join(map(inspect.getsource, functions))
+    except (AttributeError, IndexError, OSError, TypeError):
         file, text = "?", getattr(part, "__qualname__", repr(part))
-    return f"{file.replace(chr(92), '/').rsplit('/', 1)[-1]}:{hashlib.sha256(text.encode()).hexdigest()[:12]}"
+    place = "/".join(file.replace(chr(92), "/").split("/")[-2:])
+    return f"{place}:{hashlib.sha256(text.encode()).hexdigest()[:12]}"
 
 
 # %% [markdown]
@@ -1136,11 +1138,12 @@ def pretrain(ids: np.ndarray, tokenizer: Any, parts: SimpleNamespace, plan: dict
     Args:
         ids: (N,) integer array.
         tokenizer: gives the size of the vocabulary, through model_config.
-        parts, plan: GPT, init_weights, get_batch, accumulate, those of fit; "steps", "lr", "weight_decay", "batch",
-        "context". seed: of init_weights (with std 0.05) and of the torch.Generator from which all batches are drawn.
+        parts, plan: GPT, init_weights, get_batch, accumulate, those of fit; "steps", "lr", "weight_decay", "batch"
+            and "context".
+        seed: of init_weights (with std 0.05) and of the torch.Generator from which all batches are drawn.
 
     Returns:
-        The trained model.
+        The trained model, of model_config(plan, tokenizer).
 
     Notes:
         One get_batch of plan["batch"] windows of plan["context"] ids a step, and one accumulate with that single batch
@@ -1238,8 +1241,9 @@ def prefer(
     Args:
         model: the reference; it is not changed.
         pairs: (chosen, rejected) documents, both with the same first word.
-        parts, plan: those of chat_rows and fit, sequence_logprob and dpo_loss; "pair_steps", "pair_lr", "beta",
-        "batch". seed: of the torch.Generator from which all batches are drawn.
+        parts, plan: those of chat_rows and fit, sequence_logprob and dpo_loss; "pair_steps", "pair_lr", "beta" and
+            "batch".
+        seed: of the torch.Generator from which all batches are drawn.
 
     Returns:
         The trained copy, the policy.
@@ -1399,7 +1403,8 @@ def pipeline(
     """Make a language model of a corpus, from the text to an assistant in int8, and report on it.
 
     Args:
-        corpus: n documents, at least 10. seed: of every stage. parts: None means with_parts().
+        corpus: n documents, at least 10.
+        seed: of every stage. parts: None means with_parts(). plan: a dict as PLAN.
 
     Returns:
         dict: "params" (count_parameters' total of the model), "tokens" (read in pretraining), "flops" (train_flops),

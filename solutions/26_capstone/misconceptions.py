@@ -186,14 +186,6 @@ class WindowOneWider(reference.Attention):
         super().__init__(config, window and window + 1)
 
 
-@misconception(
-    "build", "The window is ignored; hide the keys that lie further back than it goes.", replaces="Attention"
-)
-class NoWindow(reference.Attention):
-    def __init__(self, config, window):
-        super().__init__(config, None)
-
-
 class Written(reference.Attention):
     """Attention with steps that can be replaced."""
 
@@ -330,7 +322,10 @@ def copied_head(config):
     return model
 
 
-@misconception("build", "No layer got a window; hand layer_window of each layer to its attention.")
+@misconception(
+    "build",
+    "No layer looks through a window; hand layer_window of each to its attention, and hide what lies further back.",
+)
 def windowless(config):
     model = reference.build(config | {"window": None})
     model.config = config

@@ -24,7 +24,7 @@ demo: $(STAMP)  ## make a small class, grade it with the hidden suites, print th
 OF_CHAPTERS := $(addprefix grader/tests/,test_chapters.py test_both_forms.py test_book.py test_figures.py test_coverage.py)
 
 test: check  ## everything that must hold: lint, types, generated files, chapters, the machine
-	@$(MAKE) --no-print-directory --jobs=2 --output-sync=line test-chapters test-machine
+	@$(MAKE) --no-print-directory --jobs=2 test-chapters test-machine
 
 test-chapters: $(STAMP)
 	$(BIN)/python -m pytest -q chapters $(OF_CHAPTERS)

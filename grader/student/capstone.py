@@ -195,7 +195,21 @@ def corpus(file: Path | None, seed: int) -> list[str]:
         raise CourseError(f"{file} cannot be read ({error}); give a text file with one document a line.") from None
     if len(documents) < 50:
         raise CourseError(f"{file} has {len(documents)} documents, one a line; at least 50 are needed.")
+    cut = int(0.9 * len(documents))
+    if not all(map(_can_be_compared, (documents[:cut], documents[cut:]))):
+        raise CourseError(
+            f"{file}: preferences need lines that begin with the same word and differ in their number of words, "
+            "among the first nine tenths and among the rest; give another text, or the same lines in another order."
+        )
     return documents
+
+
+def _can_be_compared(documents: Sequence[str]) -> bool:
+    lengths: dict[str, set[int]] = {}
+    for document in documents:
+        words = document.split()
+        lengths.setdefault(words[0], set()).add(len(words))
+    return any(len(different) > 1 for different in lengths.values())
 
 
 # -- the leaderboard -----------------------------------------------------------------------------------------------

@@ -71,7 +71,8 @@ def test_without_the_pipeline_one_sentence_says_what_to_do(desk: Path, capsys: p
 def test_all_parts_of_the_reference_fit_and_a_person_can_talk_with_it(tmp_path: Path) -> None:
     """The parts were written chapter by chapter; here they meet."""
     words = tmp_path / "corpus.txt"
-    words.write_text("".join(f"the {a} saw the {b} .\n" for a in ("cat", "dog", "owl") * 20 for b in ("bird", "tree")))
+    ends = ("bird .", "tall tree .", "bird in the tree .", "tree .")
+    words.write_text("".join(f"the {a} saw the {end}\n" for a in ("cat", "dog", "owl") * 10 for end in ends))
     command = ["-m", "grader", "--course", str(ROOT), "capstone", "--reference", "--quick", "--corpus", str(words)]
     environment = {**os.environ, "NO_COLOR": "1", "COLUMNS": "80", "PYTHONPATH": str(ROOT)}
     child = pexpect.spawn(sys.executable, command, env=environment, timeout=600, encoding="utf-8", cwd=tmp_path)
@@ -87,7 +88,10 @@ def test_all_parts_of_the_reference_fit_and_a_person_can_talk_with_it(tmp_path: 
     assert child.exitstatus == 0
 
 
-@pytest.mark.parametrize(("text", "words"), [("one line\n", "at least 50"), (None, "cannot be read")])
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [("one line\n", "at least 50"), ("all alike\n" * 99, "preferences need lines"), (None, "cannot be read")],
+)
 def test_a_corpus_that_is_none_is_refused(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], text: str | None, words: str
 ) -> None:

@@ -1083,9 +1083,11 @@ def answers_log(module, corpus, plan, words, seed):
         log.append(("sample", probs.sum(1).tolist(), tokens.tolist()))
         return tokens
 
-    def generate_cached(lm, ids, n_new, choose=None):
+    def generate_cached(model, ids, n_new, choose=None):
         tokens, rows = choose(logits)
-        log.append(("generated", ids.tolist(), n_new, tokens.tolist(), rows.tolist(), type(lm.new_cache(1)).__name__))
+        log.append(
+            ("generated", ids.tolist(), n_new, tokens.tolist(), rows.tolist(), type(model.new_cache(1)).__name__)
+        )
         return torch.cat([ids, torch.tensor([scripts[b % 3] for b in range(len(ids))])], 1)
 
     spies = {"top_p_filter": top_p_filter, "next_token_probs": next_token_probs, "sample": sample}
@@ -1136,8 +1138,8 @@ def cache_checks(module, corpus, plan):
         mixed = torch.nn.functional.scaled_dot_product_attention(q, k, v, attn_mask=~late, enable_gqa=True)
         return torch.einsum("bhte,hed->btd", mixed, weights["o"])
 
-    def off(lm, ids, n_new, choose=None):
-        found = own.generate_cached(lm, ids, n_new, choose)
+    def off(model, ids, n_new, choose=None):
+        found = own.generate_cached(model, ids, n_new, choose)
         return torch.cat([found[:, :-1], found[:, -1:] ^ 1], 1)
 
     results = []

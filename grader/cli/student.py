@@ -259,7 +259,7 @@ def _chapter(course: Course, word: str) -> Chapter:
     return find_target(course, word).chapter
 
 
-# -- updates -------------------------------------------------------------------------------------------------------
+# -- the capstone -----------------------------------------------------------------------------------------------------
 
 
 def _capstone(options: argparse.Namespace) -> int:
@@ -281,8 +281,11 @@ def _capstone(options: argparse.Namespace) -> int:
         _print_json({"own": joined.own, "stand_ins": dict(joined.missing), "rows": rows, "report": trained.report})
         return EXIT_FINE
     show_run(Paper(), joined, trained, runs)
-    converse(trained.talk)
+    converse(trained.make_talk)
     return EXIT_FINE
+
+
+# -- updates -------------------------------------------------------------------------------------------------------
 
 
 def _setup(options: argparse.Namespace) -> int:

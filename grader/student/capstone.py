@@ -13,6 +13,7 @@ import time
 import types
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -68,11 +69,12 @@ def join(course: Course, drawer: Drawer) -> Joined:
     states = {s.exercise.id: s.state for each in standings(list(chapters.values()), drawer).values() for s in each}
     if states[chapter.exercise(PIPELINE).id] is not State.RIGHT:
         raise CourseError(f"`pipeline` of {chapter.name} is not right yet; `grader watch {chapter.number}` helps.")
+    loaded = cache(_student_module)  # parts of one chapter belong to one copy of it
     own: dict[str, Any] = {}
     missing: dict[str, str] = {}
     for name, (home, exercise, function) in homes.items():
         if home is not None and exercise is not None and states[exercise.id] is State.RIGHT:
-            own[name] = getattr(_student_module(home), function)
+            own[name] = getattr(loaded(home), function)
         else:
             missing[name] = exercise.id if exercise is not None else module.PARTS[name]
     return Joined(module, module.with_parts(**own), tuple(own), missing)
@@ -83,12 +85,13 @@ def join_reference(course: Course) -> Joined:
     chapter = capstone_of(course)
     if not chapter.source.is_file():
         raise CourseError("--reference is for instructors: there are no solutions here.")
-    module = _reference(chapter)
+    loaded = cache(_reference)
+    module = loaded(chapter)
     parts = {}
     for name, where in module.PARTS.items():
         home, _, function = _home(course, where)
         if home is not None:
-            parts[name] = getattr(_reference(home), function)
+            parts[name] = getattr(loaded(home), function)
     return Joined(module, module.with_parts(**parts), tuple(parts), {})
 
 
@@ -110,32 +113,34 @@ def _reference(chapter: Chapter) -> types.ModuleType:
 # -- the run -------------------------------------------------------------------------------------------------------
 
 
+Talk = Callable[[str], str | None]
+"""Answers a word; None if the answer did not come to an end."""
+
+
 @dataclass(frozen=True)
 class Trained:
     """What came out of a run."""
 
     report: Mapping[str, Any]
     rows: tuple[Row, ...]
-    talk: Callable[[str], str | None]
+    make_talk: Callable[[], Talk]
+    """Makes the model once more, to talk with it."""
     seconds: float
 
 
 def run(joined: Joined, documents: Sequence[str], seed: int, quick: bool, say: Callable[[str], None]) -> Trained:
-    """Train, measure, and give a way to talk with the model."""
+    """Train and measure, and give a way to talk with the model."""
     module, parts = joined.module, joined.parts
     plan = module.PLAN | (QUICK if quick else {})
     started = time.perf_counter()
     say(f"training on {len(documents)} documents, with {len(joined.own)} of {len(module.PARTS)} parts your own ...")
     report = module.pipeline(documents, seed, parts, plan)
-    say(f"measured after {time.perf_counter() - started:.0f} s; once more for the conversation ...")
-    talk = _conversation(module, parts, documents, seed, plan)
-    rows = tuple(_rows(report, documents[int(0.9 * len(documents)) :]))
-    return Trained(report, rows, talk, time.perf_counter() - started)
+    seconds = time.perf_counter() - started
+    make_talk = partial(_conversation, module, parts, documents, seed, plan)
+    return Trained(report, tuple(_rows(report, documents[int(0.9 * len(documents)) :])), make_talk, seconds)
 
 
-def _conversation(
-    module: Any, parts: Any, documents: Sequence[str], seed: int, plan: dict[str, Any]
-) -> Callable[[str], str | None]:
+def _conversation(module: Any, parts: Any, documents: Sequence[str], seed: int, plan: dict[str, Any]) -> Talk:
     """Make the assistant again, stage by stage, as the report holds no model; the same seed gives the same one."""
     tokenizer, ids, train, _ = module.pack(documents, parts, plan)
     use = (tokenizer, parts, plan)

@@ -6,7 +6,7 @@ import sys
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from grader.student.capstone import Joined, Trained
+from grader.student.capstone import Joined, Talk, Trained
 from grader.student.paper import Paper
 
 BEST = 5
@@ -32,11 +32,13 @@ def show_run(paper: Paper, joined: Joined, trained: Trained, runs: Sequence[Mapp
         paper.line(f"{place}. {each['held_out_bpb']:.3f}  {own}, seed {each['seed']}, {each['day']}{now}", indent=2)
 
 
-def converse(talk: Callable[[str], str | None]) -> None:
-    """Talk until an empty line; where nobody sits, say nothing."""
+def converse(make_talk: Callable[[], Talk]) -> None:
+    """Talk until an empty line; where nobody sits, nothing is made and nothing said."""
     if not sys.stdin.isatty():
         return
-    print("\nSay the first word of a sentence; an empty line ends.")
+    print("\nmaking the model once more, to talk with it ...", flush=True)
+    talk = make_talk()
+    print("Say the first word of a sentence; an empty line ends.")
     while True:
         try:
             word = input("you> ").strip()

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import re
 import tomllib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import cache
 
 from grader.book.figures import FIGURE
 from grader.book.notes import read_notes
@@ -13,6 +14,9 @@ from grader.course import Chapter, Course, CourseError, Exercise
 from grader.student.quiz import Question, read_quiz
 
 FILE = "chapters/outline.toml"
+
+Around = tuple[list[str], bool, tuple[Question, ...]]
+"""What a chapter has around its exercises: the headings of its notes, whether it has a figure, its quiz."""
 
 
 @dataclass(frozen=True)
@@ -50,8 +54,11 @@ def read_coverage(course: Course) -> list[Topic]:
     if not file.is_file():
         return []
     rows = tomllib.loads(file.read_text(encoding="utf-8"))["rows"]
+    around = cache(_around)  # a chapter teaches many topics
     return [
-        Topic(row["name"], topic["name"], tuple(_covers(course, topic["exercises"])), topic.get("everywhere", ""))
+        Topic(
+            row["name"], topic["name"], tuple(_covers(course, topic["exercises"], around)), topic.get("everywhere", "")
+        )
         for row in rows
         for topic in row["topics"]
     ]
@@ -66,24 +73,24 @@ def gaps(topics: list[Topic]) -> list[str]:
     return empty + unasked + sorted({gap for topic in topics for cover in topic.covers for gap in cover.gaps})
 
 
-def _covers(course: Course, names: list[str]) -> Iterator[Cover]:
+def _covers(course: Course, names: list[str], around: Callable[[Chapter], Around]) -> Iterator[Cover]:
     for name in names:
         number, _, exercise = name.partition("/")
         chapter = course.chapter(number)
         known = {each.name: each for each in chapter.exercises}
         if exercise not in known:
             raise CourseError(f"{FILE} names {name!r}, and {chapter.name} has no such exercise.")
-        yield Cover(
-            chapter,
-            known[exercise],
-            _section(chapter, known[exercise]),
-            (chapter.folder / FIGURE).is_file(),
-            _questions(read_quiz(chapter), exercise),
-        )
+        headings, has_figure, questions = around(chapter)
+        section = _section(headings, known[exercise])
+        yield Cover(chapter, known[exercise], section, has_figure, _questions(questions, exercise))
 
 
-def _section(chapter: Chapter, exercise: Exercise) -> str:
+def _around(chapter: Chapter) -> Around:
     headings = re.findall(r"^#{2,4} (.*)$", read_notes(chapter), re.MULTILINE)
+    return headings, (chapter.folder / FIGURE).is_file(), read_quiz(chapter)
+
+
+def _section(headings: list[str], exercise: Exercise) -> str:
     for heading in headings:
         if any(f"`{name}`" in heading for name in (exercise.name, *exercise.functions)):
             # as GitHub and the book make an anchor of a heading

@@ -5,8 +5,11 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
+from markdown_it import MarkdownIt
+
 from grader.course import Chapter, CourseError
 
+_INLINE = MarkdownIt("commonmark", {"html": False})
 _ITEM = re.compile(r"^ - (.+(?:\n   .+)*)", re.MULTILINE)
 _TERM = re.compile(r"\*\*(.+?)\*\*:\s+(.+)", re.DOTALL)
 
@@ -23,6 +26,11 @@ class Term:
     def anchor(self) -> str:
         """Give the term's place on the glossary's page."""
         return f"{self.chapter.number}-{re.sub(r'[^a-z0-9]+', '-', self.name.lower()).strip('-')}"
+
+
+def as_html(text: str) -> str:
+    """Give a line of Markdown as HTML that holds no markup of its own."""
+    return str(_INLINE.renderInline(text))
 
 
 def read_notes(chapter: Chapter) -> str:

@@ -11,12 +11,11 @@ from pathlib import Path
 from typing import Any
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
-from markdown_it import MarkdownIt
 from markupsafe import Markup
 
 from grader.book.coverage import read_coverage
 from grader.book.figures import FIGURE, bundled
-from grader.book.notes import Term, insights, read_notes, terms
+from grader.book.notes import Term, as_html, insights, read_notes, terms
 from grader.course import Chapter, Course, Exercise
 from grader.student.quiz import read_quiz
 
@@ -78,7 +77,6 @@ def _rendered(template: str, **values: Any) -> str:
 
 @cache
 def _environment() -> Environment:
-    markdown = MarkdownIt("commonmark", {"html": False})
     environment = Environment(
         loader=FileSystemLoader(Path(__file__).parent / "templates"),
         autoescape=lambda name: name is not None and name.endswith(".html.j2"),
@@ -86,6 +84,6 @@ def _environment() -> Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters["inline"] = lambda text: Markup(markdown.renderInline(text))
+    environment.filters["inline"] = lambda text: Markup(as_html(text))
     environment.filters["points"] = lambda value: f"{value:g} point" + ("" if value == 1 else "s")
     return environment

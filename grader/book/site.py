@@ -6,12 +6,11 @@ import io
 import shutil
 from pathlib import Path
 
-from markdown_it import MarkdownIt
 from sphinx.application import Sphinx
 from sphinx.errors import SphinxError
 
 from grader.book.katex import put_style
-from grader.book.notes import terms
+from grader.book.notes import as_html, terms
 from grader.book.pages import all_pages
 from grader.course import Course, CourseError
 
@@ -59,8 +58,7 @@ def mended(page: str) -> str:
 
 
 def _meanings(course: Course) -> dict[str, list[tuple[str, str]]]:
-    inline = MarkdownIt("commonmark", {"html": False}).renderInline
-    return {c.name: [(term.name, inline(term.meaning)) for term in terms(c)] for c in course.chapters}
+    return {c.name: [(term.name, as_html(term.meaning)) for term in terms(c)] for c in course.chapters}
 
 
 def _run_sphinx(source: Path, work: Path, settings: dict[str, object]) -> None:

@@ -145,10 +145,8 @@ def _export(options: argparse.Namespace) -> int:
         text = exports.canvas(students, course_of(options))
     elif options.form == "moodle":
         text = exports.moodle(students, course_of(options))
-    elif options.form == "gradescope":
-        text = exports.gradescope(exports.one_student(students, options.student))
     else:
-        text = exports.classroom50(exports.one_student(students, options.student), os.environ)
+        text = exports.of_one(options.form, exports.one_student(students, options.student), os.environ)
     if options.out is None:
         sys.stdout.write(text)
     else:

@@ -24,6 +24,8 @@ CANVAS_COLUMNS = ("Student", "ID", "SIS User ID", "SIS Login ID", "Section")
 """What Canvas's own export begins with; a row is matched by the login id, the others may be empty."""
 CANVAS_POINTS = "    Points Possible"
 """The row under the header; Canvas knows it by this text, its spaces included."""
+OF_ONE = ("gradescope", "classroom50")
+"""The forms that hold one student; the others hold a class."""
 SCALE = 1000
 """Classroom 50 takes whole numbers alone, so points are given in thousandths."""
 
@@ -141,13 +143,18 @@ def classroom50(student: Student, environ: Mapping[str, str]) -> str:
     return json.dumps(result, indent=2, allow_nan=False) + "\n"
 
 
+def of_one(form: str, student: Student, environ: Mapping[str, str]) -> str:
+    """Give one student in one of the two forms that take one."""
+    return gradescope(student) if form == "gradescope" else classroom50(student, environ)
+
+
 def write_each(students: Sequence[Student], form: str, folder: Path, environ: Mapping[str, str]) -> int:
     """Write the form of each student into a file of the student's own, and give their number. Raises CourseError."""
-    if form not in ("gradescope", "classroom50"):
+    if form not in OF_ONE:
         raise CourseError(f"{form} takes one table for the class; leave --each out.")
     folder.mkdir(parents=True, exist_ok=True)
     for student in students:
-        text = gradescope(student) if form == "gradescope" else classroom50(student, environ)
+        text = of_one(form, student, environ)
         (folder / f"{file_stem(student['student'])}.json").write_text(text, encoding="utf-8")
     return len(students)
 

@@ -53,7 +53,7 @@ class Stream:
         os.dup2(null, self._number)
         os.close(self._stopped)
         self._thread.join()
-        return self._kept.decode("utf-8", errors="replace")[:SHOWN]
+        return self._kept.decode("utf-8", errors="replace")
 
 
 def outcome(exit_code: int | None, stdout: str = "", stderr: str = "", timed_out: bool = False) -> dict[str, Any]:

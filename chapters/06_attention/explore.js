@@ -41,7 +41,7 @@ export default {
     const f = figure({ el, model, defaults }, "Who listens to whom");
     const tokens = f.given("tokens");
     const last = tokens.length - 1;
-    const who = f.slider({ name: "query", label: "The token that looks", min: 0, max: last, value: last, show: (i) => `“${tokens[i]}”` });
+    const who = f.slider({ name: "query", label: "The token that looks", min: 0, max: last, value: last - 1, show: (i) => `“${tokens[i]}”` });
     const temperature = f.slider({ name: "temperature", label: "Scores divided by √d times", min: 0.25, max: 4, step: 0.25, value: 1, show: fixed });
     const kind = f.choice({ name: "mask", label: "It may see", options: Object.entries(KINDS), value: "causal" });
     const pull = f.slider({ name: "pull", label: `Push the key of “${tokens[1]}” along the query`, min: -2, max: 2, step: 0.25, value: 0, show: fixed });

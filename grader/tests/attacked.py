@@ -73,7 +73,7 @@ def staged(
         with pytest.MonkeyPatch.context() as patch:
             patch.setenv("GRADER_CANARY", token)
             if layers is not None:
-                patch.setattr("grader.grading.run._isolation", lambda order: (layers, level))
+                patch.setattr("grader.grading.run.isolation", lambda asked: (layers, level))
             run, left = _graded(course, order, children)
         write_all(run.outcomes, course, out)
         outcomes = {(outcome.student, outcome.chapter): outcome for outcome in run.outcomes}

@@ -97,7 +97,7 @@ def test_without_a_layer_that_matters_nothing_is_graded(
     layer: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     offered = tuple(replace(each, in_force=each.in_force and each.name != layer) for each in HERE)
-    monkeypatch.setattr("grader.sandbox.policy.probe", lambda: offered)
+    monkeypatch.setattr("grader.grading.isolation.probe", lambda: offered)
     course = copy_course(tmp_path)
     hand_in(tmp_path / "inbox", "ada", "01_numbers", reference(course, "01"))
     with pytest.raises(IsolationMissing, match=layer):

@@ -42,12 +42,18 @@ def notebook(chapter: Chapter, text: str, behind: str) -> str:
         source = "".join(cell["source"])
         if "raise NotImplementedError(" in source:
             names = [n.name for n in ast.parse(source).body if isinstance(n, ast.FunctionDef | ast.ClassDef)]
-            cell["source"] = "\n\n\n".join(ast.get_source_segment(text, nodes[name]) or "" for name in names)
+            cell["source"] = "\n\n\n".join(_written(text, nodes[name]) for name in names)
             written |= set(names)
     assert written == {name for exercise in chapter.exercises for name in exercise.functions}
     if behind:
         released["cells"].append({**code[0], "id": "behind", "source": behind, "metadata": {}})
     return json.dumps(released)
+
+
+def _written(text: str, node: ast.FunctionDef | ast.ClassDef) -> str:
+    """Give a function as it is written, its decorators too, which are not among its own lines for `ast`."""
+    first = min(part.lineno for part in (node, *node.decorator_list))
+    return "\n".join(text.splitlines()[first - 1 : node.end_lineno])
 
 
 @pytest.fixture(scope="module")

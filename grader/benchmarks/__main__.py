@@ -7,20 +7,20 @@ import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from grader.benchmarks import classes, desk, engine, gradebook, repeat, stock
+from grader.benchmarks import classes, desk, engine, gradebook, repeat, scale, stock
 from grader.benchmarks.table import Row, markdown
 from grader.course import find_root, load_course
 
 SMALL_COURSE = Path(__file__).resolve().parent.parent / "tests" / "course_fixture"
-LONG = ("repeat",)
-WHAT = "engine, stock, doors, desk, flat, regrade, gradebook (default: all these), repeat (an hour)"
+LONG = ("repeat", "scale")
+WHAT = "engine, stock, doors, desk, flat, overhead, regrade, gradebook (default: all these), repeat, scale (long)"
 
 
 def main() -> int:
     """Measure what was asked for, by default everything (about fifteen minutes on two cores)."""
     parser = argparse.ArgumentParser(prog="python -m grader.benchmarks", description=main.__doc__)
     parser.add_argument("which", nargs="*", metavar="WHAT", help=WHAT)
-    parser.add_argument("--chapter", default="06", help="the chapter for all but engine and flat")
+    parser.add_argument("--chapter", default="06", help="the chapter of stock, doors, desk, regrade and gradebook")
     parser.add_argument("--out", type=Path, default=Path("build/benchmarks.md"))
     options = parser.parse_args()
     course = load_course(find_root(Path.cwd()))
@@ -31,8 +31,10 @@ def main() -> int:
         "doors": lambda: stock.both_doors(course, chapter),
         "desk": lambda: desk.measure(chapter),
         "flat": lambda: classes.flat(SMALL_COURSE),
+        "overhead": lambda: classes.overhead(SMALL_COURSE),
         "regrade": lambda: classes.regrade(course.root, chapter),
         "gradebook": lambda: gradebook.measure(course, chapter),
+        "scale": lambda: scale.measure(SMALL_COURSE),
         "repeat": lambda: repeat.measure(course),
     }
     rows: list[Row] = []

@@ -15,7 +15,7 @@ from typing import Any
 
 from grader.authoring.handin import right_answer, wrong_answer
 from grader.authoring.sample import half_done
-from grader.benchmarks.classes import run_grade
+from grader.benchmarks.classes import TWO_JOBS, run_grade
 from grader.benchmarks.engine import scratch_folder
 from grader.benchmarks.table import Row
 from grader.course import Chapter, Course
@@ -34,7 +34,7 @@ def measure(course: Course) -> Iterator[Row]:
     with _load():
         for number in range(RUNS):
             _hand_in(course, folder / "class", number)
-            run_grade(course.root, folder / "class", folder / "out", 2)
+            run_grade(course.root, folder / "class", folder / "out", *TWO_JOBS)
             for student, results in _results(folder / "out").items():
                 seen[student.partition("-")[0]].append(results)
             print(f"run {number + 1} of {RUNS}", file=sys.stderr, flush=True)

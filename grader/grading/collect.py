@@ -19,6 +19,7 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
 from grader.course import CHAPTER_NAME, Chapter, CourseError
+from grader.grading.spool import Spool
 from grader.sandbox.policy.plan import PolicyError
 from grader.sandbox.policy.process import address_space
 from grader.sandbox.policy.trial import in_child
@@ -41,14 +42,14 @@ class Rejected(Exception):
     """A sentence for the student: why the submission cannot be read, and what to do."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Submission:
     """One student's files for one chapter, as bytes, or the reason why there are none."""
 
     student: str
     chapter: str
     files: Mapping[str, bytes]
-    """From the path inside the submission to the content; one or two entries."""
+    """From the path inside the submission to the content, which is read from disk; one or two entries."""
     problem: str = ""
 
 
@@ -64,10 +65,11 @@ def collect(paths: Sequence[Path], chapters: Sequence[Chapter], chapter: Chapter
         CourseError: if a path is not there or nothing in it can be graded.
     """
     known = [c.name for c in ([chapter] if chapter else chapters)]
-    found: dict[str, list[tuple[Path, dict[str, dict[str, bytes]] | Rejected]]] = {}
+    found: dict[str, list[tuple[Path, dict[str, Mapping[str, bytes]] | Rejected]]] = {}
+    spool = Spool()
     for path in paths:
         for student, place in _submissions(path, chapter):
-            found.setdefault(student, []).append((place, _read(place, known, chapter)))
+            found.setdefault(student, []).append((place, _kept(_read(place, known, chapter), spool)))
     if not found:
         where = ", ".join(map(str, paths))
         raise CourseError(f"nothing to grade in {where}: hand in exercises.py or exercises.ipynb.")
@@ -79,8 +81,12 @@ def collect(paths: Sequence[Path], chapters: Sequence[Chapter], chapter: Chapter
     return [submission for student in sorted(found) for submission in _of_student(student, found[student], expected)]
 
 
+def _kept(read: dict[str, dict[str, bytes]] | Rejected, spool: Spool) -> dict[str, Mapping[str, bytes]] | Rejected:
+    return read if isinstance(read, Rejected) else {name: spool.keep(files) for name, files in read.items()}
+
+
 def _of_student(
-    student: str, reads: list[tuple[Path, dict[str, dict[str, bytes]] | Rejected]], expected: list[str]
+    student: str, reads: list[tuple[Path, dict[str, Mapping[str, bytes]] | Rejected]], expected: list[str]
 ) -> Iterator[Submission]:
     if len(reads) > 1:
         names = " and ".join(sorted(place.name for place, _ in reads))

@@ -1,7 +1,11 @@
-"""The outcome of grading as plain data; everything that renders or stores reads only these classes."""
+"""The outcome of grading as plain data; everything that renders or stores reads only these classes.
+
+A class of 100,000 is in memory at once, so outcomes have slots, and texts that all share are kept once.
+"""
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
@@ -24,7 +28,7 @@ __all__ = [
 ]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class TestOutcome:
     """One hidden test: `title` is the first line of its docstring, the only part of it a student sees."""
 
@@ -38,7 +42,7 @@ class TestOutcome:
     """For the instructor alone: the assertion's message. Never shown to a student."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class ExerciseOutcome:
     """One exercise: score = points x weight passed / weight of all, computed by the grader."""
 
@@ -55,7 +59,7 @@ class ExerciseOutcome:
     tests: tuple[TestOutcome, ...]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Outcome:
     """One student's chapter."""
 
@@ -106,12 +110,21 @@ def from_json(data: Mapping[str, Any]) -> Outcome:
     fields = {key: value for key, value in data.items() if key not in ("score", "points")}
     fields["exercises"] = tuple(_exercise(item) for item in data["exercises"])
     fields["flags"] = tuple(data["flags"])
+    for name in ("environment", "parts"):
+        if data.get(name):
+            fields[name] = {sys.intern(key): sys.intern(value) for key, value in data[name].items()}
     return Outcome(**fields)
 
 
 def _exercise(data: Mapping[str, Any]) -> ExerciseOutcome:
-    tests = tuple(TestOutcome(**{**test, "verdict": Verdict(test["verdict"])}) for test in data["tests"])
-    return ExerciseOutcome(**{**data, "verdict": Verdict(data["verdict"]), "tests": tests})
+    own = {key: sys.intern(data[key]) for key in ("name", "diagnosis", "misconception", "note")}
+    tests = tuple(map(_test, data["tests"]))
+    return ExerciseOutcome(**{**data, **own, "verdict": Verdict(data["verdict"]), "tests": tests})
+
+
+def _test(data: Mapping[str, Any]) -> TestOutcome:
+    own = {key: sys.intern(data[key]) for key in ("id", "title")}
+    return TestOutcome(**{**data, **own, "verdict": Verdict(data["verdict"])})
 
 
 def by_student(outcomes: Iterable[Outcome]) -> dict[str, list[Outcome]]:

@@ -5,21 +5,23 @@ Everything is read as text, so a report about a thousand students needs neither 
 
 from __future__ import annotations
 
-import ast
+import re
 import tomllib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
-from grader.course import FORMAT_VERSION, Chapter, Course, CourseError
+from grader.course import FORMAT_VERSION, Chapter, CourseError
 from grader.student.quiz import Question, letter, read_quiz
 from grader.student.work import short
 
+MARKED = re.compile(r"^@misconception\(.*?^(?:def|class) (\w+)", re.MULTILINE | re.DOTALL)
 KINDS_OF_KEYS = ({"question", "option", "misconceptions"}, {"question", "answer", "misconceptions"})
 
 Asked = Mapping[tuple[str, str], Sequence[int]]
 """Chapter and name of a misconception, then the places of the quiz's questions about it, from 1."""
+NOT_ASKED: Asked = MappingProxyType({})
 
 
 @dataclass(frozen=True)
@@ -33,14 +35,25 @@ class Key:
     misconceptions: tuple[str, ...]
 
 
-def questions_about(course: Course) -> Asked:
+def questions_about(chapters: Iterable[Chapter]) -> Asked:
     """Give the questions about every misconception that a key names. Raises CourseError."""
     asked: dict[tuple[str, str], set[int]] = {}
-    for chapter in course.chapters:
+    for chapter in chapters:
         for key in read_keys(chapter):
             for name in key.misconceptions:
                 asked.setdefault((chapter.name, name), set()).add(key.question)
     return {about: sorted(places) for about, places in asked.items()}
+
+
+def where_asked(places: Sequence[int]) -> str:
+    """Name the questions, such as 'questions 2 and 5 of the quiz'."""
+    return f"question{'s' if len(places) > 1 else ''} {' and '.join(map(str, places))} of the quiz"
+
+
+def ask_yourself(number: str, places: Sequence[int]) -> str:
+    """Send a student to the questions of the chapter with this number that are about a mistake; "" if none is."""
+    verb = "are" if len(places) > 1 else "is"
+    return f"{where_asked(places).capitalize()} {verb} about this: `grader quiz {number}`." if places else ""
 
 
 def read_keys(chapter: Chapter) -> tuple[Key, ...]:
@@ -55,7 +68,8 @@ def read_keys(chapter: Chapter) -> tuple[Key, ...]:
     tables = data.get("keys")
     if data.get("format_version") != FORMAT_VERSION or not isinstance(tables, list):
         raise CourseError(f"{short(file)} must begin with format_version = {FORMAT_VERSION} and hold [[keys]].")
-    questions, known = read_quiz(chapter), _names(chapter.misconceptions)
+    questions = read_quiz(chapter)
+    known = set(MARKED.findall(chapter.misconceptions.read_text(encoding="utf-8")))
     keys: list[Key] = []
     for at, table in enumerate(tables):
         where = f"{short(file)}: key {at + 1}"
@@ -67,16 +81,6 @@ def read_keys(chapter: Chapter) -> tuple[Key, ...]:
                 raise CourseError(f"{where} names {name!r}, which misconceptions.py does not hold; mend the name.")
         keys.append(key)
     return tuple(keys)
-
-
-def _names(file: Path) -> set[str]:
-    """Give the names that misconceptions.py marks as misconceptions."""
-    marked: set[str] = set()
-    for node in ast.parse(file.read_text(encoding="utf-8")).body:
-        if isinstance(node, (ast.FunctionDef, ast.ClassDef)):
-            calls = [mark.func for mark in node.decorator_list if isinstance(mark, ast.Call)]
-            marked |= {node.name for call in calls if isinstance(call, ast.Name) and call.id == "misconception"}
-    return marked
 
 
 def _key(where: str, table: Mapping[str, Any], questions: Sequence[Question]) -> Key:

@@ -17,14 +17,14 @@ def test_options_and_numbers_are_keyed() -> None:
     assert keys[0] == Key(1, "a", ("squares",))
     assert keys[2] == Key(2, 5.0, ("divides_by_one_less",))
     assert read_keys(course.chapter("02")) == ()
-    assert questions_about(course)["01_numbers", "empty_is_zero"] == [4]
+    assert questions_about(course.chapters)["01_numbers", "empty_is_zero"] == [4]
 
 
 def test_a_misconception_may_have_several_questions(tmp_path: Path) -> None:
     course = copy_course(tmp_path)
     file = course.chapter("01").quiz_keys
     file.write_text(file.read_text("utf-8").replace('["squares"]', '["squares", "divides_whole"]'), "utf-8")
-    assert questions_about(course)["01_numbers", "divides_whole"] == [1, 2]
+    assert questions_about(course.chapters)["01_numbers", "divides_whole"] == [1, 2]
 
 
 SLIPS = [

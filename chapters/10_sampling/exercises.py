@@ -1,5 +1,5 @@
 # %% [markdown]
-# # Chapter 10 · Choosing the next token
+# # Chapter 10: Choosing the next token
 #
 # A language model gives one row of logits for the next token. This chapter turns the row into a token, and the tokens
 # into a text. The teaching is in `README.md`; left out here are the KV cache and speculative decoding.

@@ -1,5 +1,5 @@
 # %% [markdown]
-# # Chapter 11 · KV cache, prefill and decode
+# # Chapter 11: KV cache, prefill and decode
 #
 # A model that writes 100 tokens need not read its prompt 100 times. In this chapter you build the memory that
 # saves the reading, the attention step that uses it, the loops around it, and the arithmetic that says how much

@@ -1,5 +1,5 @@
 # %% [markdown]
-# # Fine-tuning
+# # Chapter 15: Fine-tuning
 #
 # A pretrained model continues text. Here it learns to answer: you write down conversations as ids, decide which
 # tokens carry loss, pack examples without letting them mix, and then train a thousandth of the parameters on top of a

@@ -7,12 +7,13 @@ import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from grader.benchmarks import classes, desk, engine, gradebook, stock
+from grader.benchmarks import classes, desk, engine, gradebook, repeat, stock
 from grader.benchmarks.table import Row, markdown
 from grader.course import find_root, load_course
 
 SMALL_COURSE = Path(__file__).resolve().parent.parent / "tests" / "course_fixture"
-WHAT = "engine, stock, doors, desk, flat, regrade, gradebook (default: all)"
+LONG = ("repeat",)
+WHAT = "engine, stock, doors, desk, flat, regrade, gradebook (default: all these), repeat (an hour)"
 
 
 def main() -> int:
@@ -32,9 +33,10 @@ def main() -> int:
         "flat": lambda: classes.flat(SMALL_COURSE),
         "regrade": lambda: classes.regrade(course.root, chapter),
         "gradebook": lambda: gradebook.measure(course, chapter),
+        "repeat": lambda: repeat.measure(course),
     }
     rows: list[Row] = []
-    for name in options.which or measurements:
+    for name in options.which or [name for name in measurements if name not in LONG]:
         for row in measurements[name]():
             print(f"({row.label}) {row.what}: {row.figure:.3g} {row.unit} (aim: {row.aim}) {row.detail}", flush=True)
             rows.append(row)

@@ -96,6 +96,10 @@ class Chapter:
     def alternatives(self) -> Path:
         return self.solutions / "alternatives.py"
 
+    @property
+    def quiz_keys(self) -> Path:
+        return self.solutions / "quiz_keys.toml"
+
     def exercise(self, name: str) -> Exercise:
         """Give the exercise of that name. Raises CourseError if there is none."""
         for exercise in self.exercises:

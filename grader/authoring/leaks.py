@@ -23,7 +23,7 @@ from grader.testing.misconceptions import load_misconceptions
 WINDOW = 3
 FEWEST_CHARACTERS = 40
 """A window with less text says too little: `return x` stands everywhere."""
-SECRET_NAMES = frozenset(("test_hidden.py", "misconceptions.py", "alternatives.py", "built.json"))
+SECRET_NAMES = frozenset(("test_hidden.py", "misconceptions.py", "alternatives.py", "built.json", "quiz_keys.toml"))
 LARGEST = 16 << 20
 
 Windows = dict[str, str]
@@ -125,6 +125,9 @@ def _windows_of(chapter: Chapter) -> Windows:
         del windows[window]
     for file, whose in ((chapter.misconceptions, "a known wrong answer"), (chapter.alternatives, "a right answer")):
         windows |= dict.fromkeys(_code(file), f"{whose} of {chapter.name}")
+    if chapter.quiz_keys.is_file():
+        keys = chapter.quiz_keys.read_text(encoding="utf-8")
+        windows |= dict.fromkeys(_cut(keys.splitlines()), f"the quiz's keys of {chapter.name}")
     for region in _regions(chapter.source.read_text(encoding="utf-8").splitlines()):
         windows |= dict.fromkeys(_cut(region), f"the reference of {chapter.name}")
     return windows

@@ -18,6 +18,7 @@ from grader.grading.result import Outcome
 from grader.grading.run import Order, grade_submissions
 from grader.report.changes import note_changes
 from grader.report.progress import ProgressLines
+from grader.report.quiz_keys import questions_about
 
 NOTEBOOK = "exercises.ipynb"
 
@@ -37,6 +38,7 @@ class Assignment:
     def __init__(self, course: Course, chapter: Chapter, order: Order, converter: Any, first: str) -> None:
         """Begin to grade all that nbgrader will ask for in this run; it asks for the student `first` already."""
         self.chapter = chapter
+        self.asked = questions_about([chapter])
         self._course, self._order, self._log = course, order, converter.log
         self._changes = Path(converter.coursedir.root, "changes.csv")
         submissions = list(_taken_up(converter, chapter, first))

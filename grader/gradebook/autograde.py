@@ -26,6 +26,7 @@ from grader.gradebook.penalties import KeepLatePenalties
 from grader.gradebook.rebuild import Rebuilt
 from grader.grading.result import ExerciseOutcome, Outcome, Verdict
 from grader.grading.run import Order
+from grader.report.quiz_keys import Asked, ask_yourself
 from grader.report.safe import clean, without_paths
 from grader.report.words import VERDICT_WORDS, verdict_words
 
@@ -130,7 +131,7 @@ class SandboxGrade(NbGraderPreprocessor):  # type: ignore[misc]
             if cell.cell_type == "code":
                 cell.outputs, cell.execution_count = [], None
                 if graded.get("grade") and not graded.get("solution"):
-                    text, score = _shown(exercises.get(graded["grade_id"]), outcome, notes)
+                    text, score = _shown(exercises.get(graded["grade_id"]), outcome, notes, assignment.asked)
                     cell.outputs = [_stream(text), _score(score)]
         return nb, resources
 
@@ -145,13 +146,16 @@ class SandboxGrade(NbGraderPreprocessor):  # type: ignore[misc]
         return assignment
 
 
-def _shown(exercise: ExerciseOutcome | None, outcome: Outcome, notes: tuple[str, ...]) -> tuple[str, float]:
+def _shown(
+    exercise: ExerciseOutcome | None, outcome: Outcome, notes: tuple[str, ...], asked: Asked
+) -> tuple[str, float]:
     lines = [f"The notebook was mended before grading: {note}." for note in notes]
     if exercise is None:
         return "\n".join([*lines, outcome.problem or "This exercise was not graded."]), 0.0
     lines.append(f"{exercise.name}: {verdict_words(exercise)}, {exercise.score:g} of {exercise.points:g} points")
     if exercise.diagnosis:
-        lines.append(f"Looks like: {exercise.diagnosis}")
+        places = asked.get((outcome.chapter, exercise.misconception), ())
+        lines.append(f"Looks like: {exercise.diagnosis} {ask_yourself(outcome.chapter[:2], places)}".rstrip())
     if exercise.note:
         lines.append(clean(without_paths(exercise.note)))
     failed = {test.title: test.verdict for test in exercise.tests if test.verdict is not Verdict.PASSED}

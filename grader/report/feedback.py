@@ -10,6 +10,7 @@ from collections.abc import Iterable, Sequence
 from grader.course import Chapter, Course, Exercise
 from grader.grading.result import ExerciseOutcome, Outcome, TestOutcome, Verdict
 from grader.report.markdown import code, fence, prose
+from grader.report.quiz_keys import NOT_ASKED, Asked, ask_yourself
 from grader.report.safe import clean, visible, without_paths
 from grader.report.statistics import collect, find_chapter, points_of
 from grader.report.words import ATTEMPTED, VERDICT_WORDS, Standing, number, plural, standing, verdict_words
@@ -21,8 +22,8 @@ NOTE = 200
 AGAIN = "The grading machine failed, not your code. This chapter will be graded again; it does not count as zero."
 
 
-def student_page(outcomes: Iterable[Outcome], course: Course) -> str:
-    """Give the page of the one student whose outcomes these are.
+def student_page(outcomes: Iterable[Outcome], course: Course, asked: Asked = NOT_ASKED) -> str:
+    """Give the page of the one student whose outcomes these are; `asked` tells which questions are about a mistake.
 
     Raises:
         ValueError: if they are of several students or of none.
@@ -33,7 +34,7 @@ def student_page(outcomes: Iterable[Outcome], course: Course) -> str:
     ((student, own),) = results.items()
     blocks = [f"# Feedback for {code(visible(student))}", _total(list(own.values()), course)]
     for outcome in own.values():
-        blocks += _chapter(outcome, find_chapter(course, outcome.chapter), course)
+        blocks += _chapter(outcome, find_chapter(course, outcome.chapter), course, asked)
     blocks += ["## Where to go next", _next_step(list(own.values()), course)]
     return "\n\n".join(blocks) + "\n"
 
@@ -46,7 +47,7 @@ def _total(outcomes: Sequence[Outcome], course: Course) -> str:
     return f"{line} {plural(waiting, 'more chapter')} will be graded again." if waiting else line
 
 
-def _chapter(outcome: Outcome, chapter: Chapter | None, course: Course) -> list[str]:
+def _chapter(outcome: Outcome, chapter: Chapter | None, course: Course, asked: Asked) -> list[str]:
     title = f"{chapter.number} {prose(chapter.title)}" if chapter else code(outcome.chapter)
     points = "to be graded again" if outcome.is_infra else _points(outcome.score, points_of(outcome, course))
     blocks = [f"## {title}: {points}"]
@@ -57,7 +58,9 @@ def _chapter(outcome: Outcome, chapter: Chapter | None, course: Course) -> list[
     if outcome.exercises:
         blocks.append(_overview(outcome, chapter))
     for exercise in outcome.exercises:
-        blocks += _details(exercise, _known(chapter, exercise.name))
+        places = asked.get((outcome.chapter, exercise.misconception), ())
+        question = ask_yourself(outcome.chapter[:2], places)
+        blocks += _details(exercise, _known(chapter, exercise.name), question)
     return blocks
 
 
@@ -79,14 +82,14 @@ def _waits_for(exercise: ExerciseOutcome, outcome: Outcome, chapter: Chapter | N
     return f"waits for {', '.join(missing)}" if missing else ""
 
 
-def _details(exercise: ExerciseOutcome, known: Exercise | None) -> list[str]:
+def _details(exercise: ExerciseOutcome, known: Exercise | None, question: str) -> list[str]:
     """Explain an exercise that was attempted and is not right; the others have said all in the overview."""
     where = standing(exercise)
     blocks = [
         f"### {code(exercise.name)}: {prose(verdict_words(exercise))}, {_points(exercise.score, exercise.points)}"
     ]
     if exercise.diagnosis:
-        blocks.append(f"Looks like: {prose(exercise.diagnosis)}")
+        blocks.append(f"Looks like: {prose(exercise.diagnosis)} {question}".rstrip())
     if exercise.note and where not in (Standing.RIGHT, Standing.WAITS, Standing.TODO):
         blocks += ["What happened:", _quoted(exercise.note)]
     if where in ATTEMPTED and where is not Standing.RIGHT:

@@ -15,6 +15,7 @@ from grader.grading.history import HandIn
 from grader.grading.result import SCHEMA, ExerciseOutcome, Outcome, TestOutcome
 from grader.report.feedback import student_page
 from grader.report.html import class_page
+from grader.report.quiz_keys import questions_about
 from grader.report.safe import defuse, file_stem
 from grader.report.statistics import Results, chapter_points, chapters_of, collect, points_of, totals
 
@@ -27,16 +28,18 @@ def write_all(outcomes: Iterable[Outcome], course: Course, out: Path, history: S
 
     Raises:
         ValueError: if two outcomes contradict each other or a score is not a number in its range.
+        CourseError: if a chapter's quiz_keys.toml is at fault.
     """
     results = collect(outcomes)
+    asked = questions_about(course.chapters)
     (out / "feedback").mkdir(parents=True, exist_ok=True)
     written = [
         _write(out / "results.json", results_json(results, course)),
         _write(out / "grades.csv", [grades_csv(results, course)]),
-        _write(out / "report.html", [class_page(results, course, history)]),
+        _write(out / "report.html", [class_page(results, course, history, asked)]),
     ]
     for student, own in results.items():
-        written.append(_write(out / feedback_path(student), [student_page(own.values(), course)]))
+        written.append(_write(out / feedback_path(student), [student_page(own.values(), course, asked)]))
     return written
 
 

@@ -15,6 +15,7 @@ from grader.course import Course
 from grader.grading.history import HandIn
 from grader.grading.result import ExerciseOutcome, Outcome, Verdict
 from grader.report.items import LEAST_ANSWERS, POOR, items
+from grader.report.quiz_keys import NOT_ASKED, Asked, where_asked
 from grader.report.safe import clean, visible
 from grader.report.statistics import (
     ExerciseStatistics,
@@ -77,7 +78,7 @@ class Group:
     exercises: Sequence[ExerciseStatistics]
 
 
-def class_page(results: Results, course: Course, history: Sequence[HandIn] = ()) -> str:
+def class_page(results: Results, course: Course, history: Sequence[HandIn] = (), asked: Asked = NOT_ASKED) -> str:
     """Give report.html: no script, no request, the same bytes for equal results and history."""
     templates = Environment(
         loader=PackageLoader("grader.report", "."),
@@ -89,7 +90,7 @@ def class_page(results: Results, course: Course, history: Sequence[HandIn] = ())
     templates.filters.update(
         clean=clean, visible=visible, number=number, percent=percent, plural=plural, sentence=sentence
     )
-    return templates.get_template("report.html.j2").render(_facts(results, course, history))
+    return templates.get_template("report.html.j2").render(_facts(results, course, history, asked))
 
 
 def sentence(text: str) -> Markup:
@@ -100,7 +101,7 @@ def sentence(text: str) -> Markup:
     )
 
 
-def _facts(results: Results, course: Course, history: Sequence[HandIn]) -> Mapping[str, object]:
+def _facts(results: Results, course: Course, history: Sequence[HandIn], asked: Asked) -> Mapping[str, object]:
     """Gather all that the template shows."""
     groups = _groups(exercise_statistics(results, course), course)
     sums = totals(results, course)
@@ -119,6 +120,7 @@ def _facts(results: Results, course: Course, history: Sequence[HandIn]) -> Mappi
         "first_columns": _first_columns(groups),
         "cell_width": min(4.0, max(2.35, round(48 / max(1, sum(len(group.exercises) for group in groups)), 2))),
         "misconceptions": confusions[:MISCONCEPTIONS],
+        "questions": {about: where_asked(places) for about, places in asked.items()},
         "misconceptions_left": len(confusions[MISCONCEPTIONS:]),
         "odd": _readable(odd[:ODD_ROWS]),
         "odd_count": len(odd),

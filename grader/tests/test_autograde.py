@@ -158,6 +158,10 @@ def endless(notebook: Notebook) -> None:
     answer(notebook, double="def double(x):\n    while True:\n        pass", mean=MEAN)
 
 
+def squares(notebook: Notebook) -> None:
+    answer(notebook, double="def double(x):\n    return x * x", mean=MEAN)
+
+
 FULL, NOTHING = {"double": 2.0, "mean": 3.0}, {"double": 0.0, "mean": 0.0}
 CLASS: dict[str, tuple[Change, dict[str, float], str]] = {
     "a_first": (right, FULL, ""),
@@ -180,6 +184,7 @@ CLASS: dict[str, tuple[Change, dict[str, float], str]] = {
     "wrong_kernel": (wrong_kernel, FULL, ""),
     "helper_cell": (helper_cell, FULL, ""),
     "endless": (endless, {"double": 0.0, "mean": 3.0}, ""),
+    "squares": (squares, {"double": 0.0, "mean": 3.0}, ""),
     "untouched": (lambda notebook: None, NOTHING, ""),
     "z_last": (right, FULL, ""),
 }
@@ -281,6 +286,11 @@ def test_feedback_says_what_does_not_hold_and_shows_no_hidden_test(graded: tuple
     bodies = [line.strip() for line in hidden.splitlines() if "exercises." in line]
     assert bodies
     assert not [line for line in bodies if line in page]
+
+
+def test_a_misconception_sends_to_the_quizs_question_about_it(graded: tuple[Path, str]) -> None:
+    written = (graded[0] / "autograded" / "squares" / CHAPTER / "exercises.ipynb").read_text(encoding="utf-8")
+    assert "plus itself. Question 1 of the quiz is about this: `grader quiz 01`." in written
 
 
 def test_the_run_took_up_everybody_at_once(graded: tuple[Path, str]) -> None:

@@ -13,6 +13,7 @@ import pytest
 from grader.authoring.build import stale
 from grader.authoring.verify import verify
 from grader.course import Chapter, load_course
+from grader.report.quiz_keys import read_keys
 from grader.testing.loading import load_module
 from grader.testing.misconceptions import load_misconceptions
 
@@ -43,9 +44,8 @@ def test_it_has_its_files_and_no_others(chapter: Chapter) -> None:
     ours = {file.name for file in chapter.folder.iterdir() if file.name not in ("__pycache__", ".ipynb_checkpoints")}
     assert ours - {"explore.js"} == set(FILES)
     figure = {"figure.py"} if "explore.js" in ours else set()
-    assert {file.name for file in chapter.solutions.iterdir() if file.name != "__pycache__"} == set(
-        SECRET_FILES
-    ) | figure
+    theirs = {file.name for file in chapter.solutions.iterdir() if file.name != "__pycache__"}
+    assert theirs - {"quiz_keys.toml"} == set(SECRET_FILES) | figure
 
 
 @each_chapter
@@ -88,6 +88,14 @@ def test_the_quiz_is_fair(chapter: Chapter) -> None:
             assert question["answer"] is not None
             assert question["explanation"]
     assert len(places) > 1, "the right option is always in the same place"
+
+
+@each_chapter
+def test_the_quiz_is_keyed_to_misconceptions(chapter: Chapter) -> None:
+    keys = read_keys(chapter)
+    known = {wrong.name for wrong in load_misconceptions(chapter.misconceptions)}
+    assert {name for key in keys for name in key.misconceptions} <= known
+    assert len(keys) >= 3 or not chapter.quiz_keys.is_file()
 
 
 @each_chapter

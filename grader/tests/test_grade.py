@@ -145,6 +145,13 @@ def test_every_misconception_is_named(graded: tuple[Course, Path, Path]) -> None
         assert wrong.sentence.split(";")[0] in page.replace("\\", "")
 
 
+def test_a_misconception_sends_to_the_quizs_question_about_it(graded: tuple[Course, Path, Path]) -> None:
+    _, _, out = graded
+    page = (out / "feedback" / "wrong-empty_is_zero.md").read_text(encoding="utf-8")
+    assert "asks for a ValueError. Question 4 of the quiz is about this: `grader quiz 01`." in page
+    assert "· question 4 of the quiz</small>" in (out / "report.html").read_text(encoding="utf-8")
+
+
 def test_what_stands_on_a_wrong_exercise_says_so(graded: tuple[Course, Path, Path]) -> None:
     rows = {row["name"]: row for row in results(graded[2])["stands-on"]["02_shapes"]["exercises"]}
     assert "it stands on rows_sum_to_one" in rows["Counter"]["note"]

@@ -93,6 +93,11 @@ def _hidden_test_in_notes(course: Course) -> None:
     _append(course.chapter("01").folder / "README.md", f"\n```python\n{text}\n```\n")
 
 
+def _keys_in_notes(course: Course) -> None:
+    text = course.chapter("01").quiz_keys.read_text(encoding="utf-8")
+    _append(course.chapter("01").folder / "README.md", f"\n```toml\n{text}\n```\n")
+
+
 def _append(file: Path, text: str) -> None:
     file.write_text(file.read_text(encoding="utf-8") + text, encoding="utf-8")
 
@@ -101,6 +106,7 @@ LEAKS: list[tuple[Callable[[Course], None], str]] = [
     (_solution_in_public_test, "holds lines of the reference of 01_numbers"),
     (_misconception_in_notes, "holds lines of the misconception adds_two of 01_numbers"),
     (_hidden_test_in_notes, "holds lines of the hidden tests of 01_numbers"),
+    (_keys_in_notes, "holds lines of the quiz's keys of 01_numbers"),
 ]
 
 

@@ -128,7 +128,7 @@ function windowPanel(f, when) {
     const beside = width >= 600;
     seen(f, beside ? 336 : width, mask, heard, i, sinks());
     cache(f, beside ? width - 352 : width, held, positions, sinks());
-    f.html("p", {}, "Rows: the token that looks; columns: what it sees; orange: sinks. Framed: the newest token; pale there: heard through layers only.");
+    f.html("p", {}, "Rows: who looks; columns: what is seen; orange: sinks. Framed: the newest token; pale there: heard through layers.");
     const kept = held.filter((token) => token >= 0);
     const oldest = Math.min(...kept);
     const far = Math.max(...positions) - positions[held.indexOf(oldest)];

@@ -113,7 +113,7 @@ function tablePanel(f, when) {
     const sum = (list) => list.reduce((total, [a, b]) => total + b - a, 0);
     const count = (k, one) => `${k} ${one}${k === 1 ? "" : "s"}`;
     f.say(`Pass ${n} of ${all.length} feeds ${count(to - from, "token")} and computes ${count(scores([from, to]), "score")}; ` +
-      (cached() ? `the keys and values of ${count(from, "token")} are there already. ` : `${before} of them were fed before. `) +
+      (cached() ? `the keys and values of ${count(from, "token")} are there already. ` : `${before} of its tokens were fed before. `) +
       `All passes feed ${count(sum(all), "token")} and compute ${count(all.map(scores).reduce((a, b) => a + b, 0), "score")}.`);
   };
 }

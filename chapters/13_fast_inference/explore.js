@@ -156,7 +156,7 @@ function tilesPanel(f, when) {
     const result = mine.sum ? `${fixed(mine.mix)} / ${fixed(mine.sum)} = ${fixed(mine.mix / mine.sum)}` : "nothing";
     f.say(`Tile ${now} of ${order.length}: ${told}. Its result so far is ${result}; ` +
       `all scores at once give ${fixed(atOnce(scores[who()], values))}. ` +
-      `At most ${T * Math.min(block(), S)} scores are held at a time, not ${T * S}.`);
+      (order.length > 1 ? `At most ${T * block()} scores are held at a time, not ${T * S}.` : `One tile holds all ${T * S} scores.`));
   };
 }
 

@@ -144,7 +144,7 @@ def the_worked_example():
 @shown(**{"panel": "table", "kept": False, "pass": 3})
 def the_worked_example_without_a_cache():
     total = sum(int(torch.ones(s, s).sum().item() + s) // 2 for s in (3, 4, 5))
-    return f"4 of them were fed before. All passes feed {3 + 4 + 5} tokens and compute {total} scores."
+    return f"4 of its tokens were fed before. All passes feed {3 + 4 + 5} tokens and compute {total} scores."
 
 
 @shown(**{"panel": "table", "read": 5, "chunk": 2, "pass": 2})

@@ -1,4 +1,4 @@
-// Chapter 14: divide a budget between size and text, and keep a router from having favourites.
+// Chapter 14: divide a budget between size and text, keep a router from having favourites, and see a smooth gain look like a leap.
 import { axes, dot, figure, fixed, label, line, shape } from "../../grader/book/static/kit.js";
 
 export const defaults = {
@@ -52,6 +52,36 @@ export function push(scores, k) {
   return gradient;
 }
 
+/** First come, first served: the capacity of an expert, the tokens that each serves, and how many tokens no expert serves. */
+export function queues(scores, k, factor) {
+  const E = scores[0].length;
+  const capacity = Math.ceil((factor * scores.length * k) / E);
+  const served = Array(E).fill(0);
+  let dropped = 0;
+  for (const row of scores) {
+    const found = best(row, k).filter((e) => served[e] < capacity);
+    for (const e of found) served[e] += 1;
+    if (found.length === 0) dropped += 1;
+  }
+  return { capacity, served, dropped };
+}
+
+/** Probability that a model of N parameters gets one token right, in the example of the notes: 1 / (1 + sqrt(10^8 / N)). */
+export function tokenRight(N) {
+  return 1 / (1 + Math.sqrt(1e8 / N));
+}
+
+/** Probability that all tokens of an answer are right: p^length. */
+export function allRight(p, length) {
+  return p ** length;
+}
+
+/** The size at which the rate of exact answers reaches a level: there p is the length-th root of the level. */
+export function sizeFor(level, length) {
+  const p = level ** (1 / length);
+  return 1e8 * (p / (1 - p)) ** 2;
+}
+
 function softmax(row) {
   const top = Math.max(...row);
   const powers = row.map((score) => Math.exp(score - top));
@@ -75,72 +105,119 @@ function words(value) {
 
 const after = (steps) => (steps ? ` after ${steps} step${steps > 1 ? "s" : ""}` : "");
 
+const PANELS = { budget: "a budget, size and text", router: "a router and its experts", leap: "a gain and a leap" };
+
 export default {
   render({ model, el }) {
-    const f = figure({ el, model, defaults }, "One budget, and one router");
-    const C = f.slider({ name: "budget", label: "Budget in FLOPs", min: 20, max: 26, step: 0.25, value: 23.5,
-      show: (v) => power(10 ** v) });
-    const N = f.slider({ name: "size", label: "Parameters of your model", min: 8, max: 13, step: 0.05, value: 10,
-      show: (v) => words(10 ** v) });
-    const law = f.choice({ name: "law", label: "Constants of the law",
-      options: [["epoch", "refit, 2024"], ["hoffmann", "as printed in 2022"]] });
-    const bias = f.slider({ name: "bias", label: "Head start of expert 1 in the router", min: -2, max: 3, step: 0.25, value: 1.5,
-      show: fixed });
-    const k = f.slider({ name: "k", label: "Experts of a token", min: 1, max: 3, value: 1 });
-    const pushed = { from: "", by: [], steps: 0 };
-    const biased = () => f.given("scores").map((row) => row.map((score, e) => score + (e === 0 ? bias() : 0) + (pushed.by[e] ?? 0)));
-    f.button({ name: "step", label: "A step down the balance loss" }, () => {
-      const gradient = push(biased(), k());
-      pushed.by = gradient.map((slope, e) => (pushed.by[e] ?? 0) - slope);
-      pushed.steps += 1;
-    });
-
-    f.drawn((width) => {
-      if (pushed.from !== `${bias()} ${k()}`) Object.assign(pushed, { from: `${bias()} ${k()}`, by: [], steps: 0 });
-      const [budget, size, constants] = [10 ** C(), 10 ** N(), LAWS[law()]];
-      curves(f, budget, size, constants);
-      const routed = route(biased(), k());
-      shares(f, width, routed);
-      const D = budget / (6 * size);
-      const [bestN, bestD] = optimal(budget, constants);
-      const most = routed.f.indexOf(Math.max(...routed.f));
-      f.say(`A model of ${words(size)} parameters can read ${words(D)} tokens, ${Number((D / size).toPrecision(3))} for each parameter: ` +
-        `loss ${fixed(loss(size, D, constants), 3)}. The best has ${words(bestN)} and D/N ${Number((bestD / bestN).toPrecision(3))}: ` +
-        `loss ${fixed(loss(bestN, bestD, constants), 3)}. ` +
-        `Expert ${most + 1} is the busiest with ${fixed(100 * routed.f[most], 0)} % of the ` +
-        `assignments; the balance loss is ${fixed(routed.loss)}${after(pushed.steps)}.`);
-    });
-
-    /** IsoFLOP curves of three budgets, the line of their bottoms, published models, and the reader's own. */
-    function curves(f, budget, size, constants) {
-      const [x, y] = [[1e8, 1e13], [1.7, 3.2]];
-      const plot = axes(f, { x, y, height: 270, log: { x: true }, names: ["parameters N (G: billions)", "loss"],
-        title: "IsoFLOP curves: loss against size" });
-      const sizes = Array.from({ length: 101 }, (_, i) => 10 ** (8 + i / 20));
-      const inside = (points) => points.filter(([n, L]) => n >= x[0] && n <= x[1] && L >= y[0] && L <= y[1]);
-      for (const other of [budget / 100, budget * 100]) {
-        line(plot, inside(sizes.map((n) => [n, loss(n, other / (6 * n), constants)])), "off");
-      }
-      line(plot, inside(sizes.map((n) => [n, loss(n, budget / (6 * n), constants)])));
-      const bottoms = Array.from({ length: 61 }, (_, i) => optimal(10 ** (17 + i / 5), constants));
-      line(plot, inside(bottoms.map(([n, d]) => [n, loss(n, d, constants)])), "third dashed");
-      f.given("models").forEach(([name, n, d], i) => {
-        const L = loss(n, d, constants);
-        dot(plot, [n, L], "second", 4);
-        label(plot.svg, plot.X(n) + (i % 2 ? -7 : 8), plot.Y(L) + (i % 2 ? 14 : -7), name, { anchor: i % 2 ? "end" : "start" });
-      });
-      const own = loss(size, budget / (6 * size), constants);
-      dot(plot, [size, Math.min(own, y[1])], "", 7);
-      const at = optimal(budget, constants);
-      dot(plot, [at[0], loss(...at, constants)], "third", 5);
-      f.html("p", {}, "Thick: your budget, with your model on it. Thin: a hundredth of it, and a hundred times. Dashed: the best sizes.");
-    }
+    const f = figure({ el, model, defaults }, "One budget, one router, and one leap");
+    const panel = f.choice({ name: "panel", label: "Look at", options: Object.entries(PANELS) });
+    const draw = { budget: budgetPanel(f, () => panel() === "budget"), router: routerPanel(f, () => panel() === "router"),
+      leap: leapPanel(f, () => panel() === "leap") };
+    f.drawn((width) => draw[panel()](width));
   },
 };
 
-/** A bar for the share of the assignments of each expert, and a dot at the router's mean probability. */
-function shares(f, width, { f: share, P }) {
-  const svg = f.svg(share.length * 28 + 26, "Share of the assignments of each expert, and its mean probability");
+/** The isoFLOP curve of a budget, with the reader's model on it and the best one. */
+function budgetPanel(f, when) {
+  const C = f.slider({ name: "budget", label: "Budget in FLOPs", min: 20, max: 26, step: 0.25, value: 23.5,
+    show: (v) => power(10 ** v), when });
+  const N = f.slider({ name: "size", label: "Parameters of your model", min: 8, max: 13, step: 0.05, value: 10,
+    show: (v) => words(10 ** v), when });
+  const law = f.choice({ name: "law", label: "Constants of the law",
+    options: [["epoch", "refit, 2024"], ["hoffmann", "as printed in 2022"]], when });
+  return () => {
+    const [budget, size, constants] = [10 ** C(), 10 ** N(), LAWS[law()]];
+    curves(f, budget, size, constants);
+    const D = budget / (6 * size);
+    const [bestN, bestD] = optimal(budget, constants);
+    f.say(`A model of ${words(size)} parameters can read ${words(D)} tokens, ${Number((D / size).toPrecision(3))} for each parameter: ` +
+      `loss ${fixed(loss(size, D, constants), 3)}. The best has ${words(bestN)} and D/N ${Number((bestD / bestN).toPrecision(3))}: ` +
+      `loss ${fixed(loss(bestN, bestD, constants), 3)}.`);
+  };
+}
+
+/** A router with a head start for each expert, the balance loss, and the tokens for which there is no room. */
+function routerPanel(f, when) {
+  const biases = f.given("scores")[0].map((_, e) => f.slider({ name: `bias${e + 1}`, label: `Head start of expert ${e + 1}`,
+    min: -2, max: 3, step: 0.25, value: e ? 0 : 1.5, show: fixed, when }));
+  const k = f.slider({ name: "k", label: "Experts of a token", min: 1, max: 3, value: 1, when });
+  const factor = f.slider({ name: "factor", label: "Room, × mean load", min: 0.5, max: 3, step: 0.25, value: 1.25, show: fixed, when });
+  const pushed = { from: "", by: [], steps: 0 };
+  const biased = () => f.given("scores").map((row) => row.map((score, e) => score + biases[e]() + (pushed.by[e] ?? 0)));
+  f.button({ name: "step", label: "A step down the balance loss", when }, () => {
+    const gradient = push(biased(), k());
+    pushed.by = gradient.map((slope, e) => (pushed.by[e] ?? 0) - slope);
+    pushed.steps += 1;
+  });
+  return (width) => {
+    const from = [...biases, k].map((read) => read()).join(" ");
+    if (pushed.from !== from) Object.assign(pushed, { from, by: [], steps: 0 });
+    const routed = route(biased(), k());
+    const queued = queues(biased(), k(), factor());
+    const count = f.given("scores").length;
+    shares(f, width, routed, queued, count * k());
+    f.html("p", {}, "Bar: share f of the assignments, pale where the expert has no room. Dot: mean probability P. Dashed: even shares.");
+    const most = routed.f.indexOf(Math.max(...routed.f));
+    f.say(`Expert ${most + 1} is the busiest with ${fixed(100 * routed.f[most], 0)} % of the ` +
+      `assignments; the balance loss is ${fixed(routed.loss)}${after(pushed.steps)}. ` +
+      `Each expert has room for ${queued.capacity}; no expert serves ${queued.dropped} of ${count} tokens.`);
+  };
+}
+
+/** The rate of right tokens and of right answers against size, on an even scale or a logarithmic one. */
+function leapPanel(f, when) {
+  const N = f.slider({ name: "model", label: "Parameters", min: 8, max: 12, step: 0.1, value: 10, show: (v) => words(10 ** v), when });
+  const length = f.slider({ name: "length", label: "Tokens of an answer", min: 1, max: 40, value: 20, when });
+  const log = f.toggle({ name: "log", label: "logarithmic scale", when });
+  return () => {
+    const [size, n] = [10 ** N(), length()];
+    const y = log() ? [1e-6, 1] : [0, 1];
+    const plot = axes(f, { x: [1e8, 1e12], y, height: 260, log: { x: true, y: log() }, names: ["parameters N (G: billions)", "right"],
+      ticks: log() ? { y: [1, 0.01, 1e-4, 1e-6] } : {}, title: "Rate of right tokens and of right answers against size" });
+    const sizes = Array.from({ length: 81 }, (_, i) => 10 ** (8 + i / 20));
+    line(plot, sizes.map((N) => [N, tokenRight(N)]), "second dashed");
+    line(plot, sizes.map((N) => [N, allRight(tokenRight(N), n)]).filter(([, rate]) => rate >= y[0] * (1 - 1e-9)));
+    const p = tokenRight(size);
+    dot(plot, [size, p], "second");
+    if (allRight(p, n) >= y[0]) dot(plot, [size, allRight(p, n)], "", 7);
+    f.html("p", {}, `Dashed: one token is right. Line: all ${n} tokens of an answer are right.`);
+    const rate = (value) => (value < 0.0005 ? "less than 0.001" : fixed(value, 3));
+    f.say(`With ${words(size)} parameters one token is right with probability ${rate(p)}, ` +
+      `and a whole answer with ${rate(allRight(p, n))}. ` +
+      `Every second answer is right from ${words(sizeFor(0.5, n))} parameters on, every tenth from ${words(sizeFor(0.1, n))} on. ` +
+      (log() ? `On this scale the lower curve is the upper one, drawn ${n} times as deep: nothing leaps.`
+        : "The rate of right tokens rises smoothly all the way."));
+  };
+}
+
+/** IsoFLOP curves of three budgets, the line of their bottoms, published models, and the reader's own. */
+function curves(f, budget, size, constants) {
+  const [x, y] = [[1e8, 1e13], [1.7, 3.2]];
+  const plot = axes(f, { x, y, height: 270, log: { x: true }, names: ["parameters N (G: billions)", "loss"],
+    title: "IsoFLOP curves: loss against size" });
+  const sizes = Array.from({ length: 101 }, (_, i) => 10 ** (8 + i / 20));
+  const inside = (points) => points.filter(([n, L]) => n >= x[0] && n <= x[1] && L >= y[0] && L <= y[1]);
+  for (const other of [budget / 100, budget * 100]) {
+    line(plot, inside(sizes.map((n) => [n, loss(n, other / (6 * n), constants)])), "off");
+  }
+  line(plot, inside(sizes.map((n) => [n, loss(n, budget / (6 * n), constants)])));
+  const bottoms = Array.from({ length: 61 }, (_, i) => optimal(10 ** (17 + i / 5), constants));
+  line(plot, inside(bottoms.map(([n, d]) => [n, loss(n, d, constants)])), "third dashed");
+  f.given("models").forEach(([name, n, d], i) => {
+    const L = loss(n, d, constants);
+    dot(plot, [n, L], "second", 4);
+    label(plot.svg, plot.X(n) + (i % 2 ? -7 : 8), plot.Y(L) + (i % 2 ? 14 : -7), name, { anchor: i % 2 ? "end" : "start" });
+  });
+  const own = loss(size, budget / (6 * size), constants);
+  dot(plot, [size, Math.min(own, y[1])], "", 7);
+  const at = optimal(budget, constants);
+  dot(plot, [at[0], loss(...at, constants)], "third", 5);
+  f.html("p", {}, "Thick: your budget, with your model on it. Thin: a hundredth of it, and a hundred times. Dashed: the best sizes.");
+}
+
+/** A bar for the share of the assignments of each expert, what it serves in full colour; a dot at the router's mean probability. */
+function shares(f, width, { f: share, P }, { served }, assignments) {
+  const svg = f.svg(share.length * 28 + 8, "Share of the assignments of each expert, and its mean probability");
   const [left, right] = [70, width - 48];
   const X = (value) => left + value * (right - left);
   const even = X(1 / share.length);
@@ -148,9 +225,10 @@ function shares(f, width, { f: share, P }) {
   share.forEach((value, e) => {
     const y = 4 + e * 28;
     label(svg, left - 8, y + 16, `expert ${e + 1}`, { anchor: "end" });
-    shape("rect", { x: left, y: y + 3, width: X(value) - left, height: 18, rx: 3, class: "figure-bar" }, svg);
+    const place = { x: left, y: y + 3, height: 18, rx: 3 };
+    shape("rect", { ...place, width: X(value) - left, class: "figure-chip" }, svg);
+    shape("rect", { ...place, width: X(served[e] / assignments) - left, class: "figure-bar" }, svg);
     shape("circle", { cx: X(P[e]), cy: y + 12, r: 5, class: "figure-dot second" }, svg);
     label(svg, width - 2, y + 16, `${fixed(100 * value, 0)} %`, { anchor: "end" });
   });
-  label(svg, 0, share.length * 28 + 20, "bar: share f · dot: mean probability P", { kind: "soft" });
 }

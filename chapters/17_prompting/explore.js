@@ -1,4 +1,5 @@
-// Chapter 17: a prompt leans before it has read the query; divide the lean out. And a vote of several samples.
+// Chapter 17: a prompt leans before it has read the query; divide the lean out. A vote of several samples. And a layer that
+// learns from the shots without a change of its weights.
 import { axes, dot, figure, fixed, label, line, shape } from "../../grader/book/static/kit.js";
 
 export const defaults = {
@@ -15,7 +16,9 @@ export const defaults = {
     ["Moving, and never sweet.", 1], ["Fun, if a bit loud.", 1],
     ["I slept well.", 0], ["Dull, dull, dull.", 0], ["Loud and long.", 0], ["The worst wig in film.", 0]
   ],
-  "priors": { "bad": -3.6, "good": -3, "awful": -5.2, "superb": -5.6, "negative": -5, "positive": -4.4 }
+  "priors": { "bad": -3.6, "good": -3, "awful": -5.2, "superb": -5.6, "negative": -5, "positive": -4.4 },
+  "xs": [-1.6, 0.9, 1.7, -0.5, 0.3, -1.1, 1.2, -2],
+  "ys": [-1.3, 1, 1.2, -0.2, 0.1, -1.2, 0.9, -1.4]
 };
 
 const QUERY = "A dull film, but I laughed.";
@@ -67,46 +70,104 @@ export function majority(p, n) {
   return total;
 }
 
+/** Mean squared error of the line y = w x on the shots, halved, and its slope in w. */
+export function shotLoss(w, xs, ys) {
+  const off = xs.map((x, i) => w * x - ys[i]);
+  const mean = (all) => all.reduce((a, b) => a + b, 0) / all.length;
+  return { loss: mean(off.map((r) => (r * r) / 2)), slope: mean(off.map((r, i) => r * xs[i])) };
+}
+
+/** What each shot gives to the prediction, as attention without a softmax: (eta / n) y_i x_i x_query. */
+export function linearAttention(xs, ys, query, eta) {
+  return xs.map((x, i) => (eta / xs.length) * ys[i] * x * query);
+}
+
+/** The prediction of softmax attention: the targets, weighted by the softmax of x_i x_query. */
+export function softmaxAttention(xs, ys, query) {
+  const weights = classify(xs.map((x) => x * query));
+  return weights.reduce((sum, weight, i) => sum + weight * ys[i], 0);
+}
+
+const PANELS = { lean: "a prompt that leans", vote: "a vote of samples", shots: "learning from shots" };
+
 export default {
   render({ model, el }) {
-    const f = figure({ el, model, defaults }, "What the prompt thinks before it reads the query");
-    const query = f.text({ name: "query", label: "The query, a review", value: QUERY });
-    const order = f.choice({ name: "shots", label: "Labels of the shots, in order", options: Object.entries(ORDERS), value: "0111" });
-    const word = f.choice({ name: "words", label: "Words for the labels",
-      options: Object.entries(WORDS).map(([key, pair]) => [key, pair.join(", ")]) });
-    const p = f.slider({ name: "p", label: "A sample is right with", min: 0.3, max: 0.9, step: 0.05, value: 0.6, show: fixed });
-    const n = f.slider({ name: "n", label: "Samples that vote", min: 1, max: 41, value: 5 });
-
-    f.drawn((width) => {
-      const [labels, words] = [[...order()].map(Number), WORDS[word()]];
-      const used = [0, 0];
-      const shots = labels.map((k) => [f.given("shots")[["bad", "good"][k]][used[k]++], k]);
-      f.html("pre", { style: "white-space:pre-wrap;width:100%;margin:0;padding:0.6rem;font-size:0.85rem" },
-        prompt(`Say whether the review is ${words[1]} or ${words[0]}.`, shots, query(), words));
-      const priors = words.map((each) => f.given("priors")[each]);
-      const ask = (text) => classify(scores(text, labels, priors, f.given("lexicon")));
-      const [plain, lean] = [ask(query()), ask(EMPTY)];
-      const mended = calibrate(plain, lean);
-      const reviews = f.given("reviews");
-      const right = (how) => reviews.filter(([text, truth]) => how(ask(text))[truth] > 0.5).length;
-      const [before, after] = [right((each) => each), right((each) => calibrate(each, lean))];
-      rows(f, width, [
-        [`“${words[1]}” after ${EMPTY}: the lean`, lean[1], fixed(lean[1]), "second"],
-        [`“${words[1]}” after the query`, plain[1], fixed(plain[1]), ""],
-        [`“${words[1]}” calibrated`, mended[1], fixed(mended[1]), "third"],
-        [`${reviews.length} reviews as they stand`, before / reviews.length, `${before} right`, ""],
-        [`${reviews.length} reviews calibrated`, after / reviews.length, `${after} right`, "third"],
-      ]);
-      f.html("p", {}, "A small stand-in for a model: its lean is the same for every query, so the division removes all of it.");
-      vote(f, p(), n());
-      const verdict = mended[1] > 0.5 ? words[1] : words[0];
-      f.say(`“${words[1]}” gets ${fixed(plain[1])} for the query and ${fixed(lean[1])} for ${EMPTY}; ` +
-        `calibrated it is ${fixed(mended[1])}, so the verdict is “${verdict}”. ` +
-        `Of ${reviews.length} reviews ${before} are right as they stand and ${after} calibrated. ` +
-        `A vote of ${n()}, each right with ${fixed(p())}, is right with ${fixed(majority(p(), n()), 3)}.`);
-    });
+    const f = figure({ el, model, defaults }, "What a prompt does, and how far to trust it");
+    const panel = f.choice({ name: "panel", label: "Look at", options: Object.entries(PANELS) });
+    const draw = { lean: leanPanel(f, () => panel() === "lean"), vote: votePanel(f, () => panel() === "vote"),
+      shots: shotsPanel(f, () => panel() === "shots") };
+    f.drawn((width) => draw[panel()](width));
   },
 };
+
+/** A prompt, what the stand-in makes of the query and of nothing, and both divided. */
+function leanPanel(f, when) {
+  const query = f.text({ name: "query", label: "The query, a review", value: QUERY, when });
+  const order = f.choice({ name: "shots", label: "Labels of the shots, in order", options: Object.entries(ORDERS), value: "0111", when });
+  const word = f.choice({ name: "words", label: "Words for the labels",
+    options: Object.entries(WORDS).map(([key, pair]) => [key, pair.join(", ")]), when });
+  return (width) => {
+    const [labels, words] = [[...order()].map(Number), WORDS[word()]];
+    const used = [0, 0];
+    const shots = labels.map((k) => [f.given("shots")[["bad", "good"][k]][used[k]++], k]);
+    f.html("pre", { style: "white-space:pre-wrap;width:100%;margin:0;padding:0.6rem;font-size:0.85rem" },
+      prompt(`Say whether the review is ${words[1]} or ${words[0]}.`, shots, query(), words));
+    const priors = words.map((each) => f.given("priors")[each]);
+    const ask = (text) => classify(scores(text, labels, priors, f.given("lexicon")));
+    const [plain, lean] = [ask(query()), ask(EMPTY)];
+    const mended = calibrate(plain, lean);
+    const reviews = f.given("reviews");
+    const right = (how) => reviews.filter(([text, truth]) => how(ask(text))[truth] > 0.5).length;
+    const [before, after] = [right((each) => each), right((each) => calibrate(each, lean))];
+    rows(f, width, [
+      [`“${words[1]}” after ${EMPTY}: the lean`, lean[1], fixed(lean[1]), "second"],
+      [`“${words[1]}” after the query`, plain[1], fixed(plain[1]), ""],
+      [`“${words[1]}” calibrated`, mended[1], fixed(mended[1]), "third"],
+      [`${reviews.length} reviews as they stand`, before / reviews.length, `${before} right`, ""],
+      [`${reviews.length} reviews calibrated`, after / reviews.length, `${after} right`, "third"],
+    ]);
+    f.html("p", {}, "A small stand-in for a model: its lean is the same for every query, so the division removes all of it.");
+    const verdict = mended[1] > 0.5 ? words[1] : words[0];
+    f.say(`“${words[1]}” gets ${fixed(plain[1])} for the query and ${fixed(lean[1])} for ${EMPTY}; ` +
+      `calibrated it is ${fixed(mended[1])}, so the verdict is “${verdict}”. ` +
+      `Of ${reviews.length} reviews ${before} are right as they stand and ${after} calibrated.`);
+  };
+}
+
+/** Accuracy of a vote. */
+function votePanel(f, when) {
+  const p = f.slider({ name: "p", label: "A sample is right with", min: 0.3, max: 0.9, step: 0.05, value: 0.6, show: fixed, when });
+  const n = f.slider({ name: "n", label: "Samples that vote", min: 1, max: 41, value: 5, when });
+  return () => {
+    vote(f, p(), n());
+    f.say(`A vote of ${n()}, each right with ${fixed(p())}, is right with ${fixed(majority(p(), n()), 3)}. ` +
+      (p() > 0.5 ? "In the end more votes lead to 1." : p() < 0.5 ? "In the end more votes lead to 0." : "No number of votes helps."));
+  };
+}
+
+/** Shots (x, y): one gradient step on them, and the same prediction as a sum of what each shot gives. */
+function shotsPanel(f, when) {
+  const most = f.given("xs").length;
+  const n = f.slider({ name: "seen", label: "Shots in the prompt", min: 1, max: most, value: Math.min(3, most), when });
+  const query = f.slider({ name: "at", label: "The query x", min: -2, max: 2, step: 0.1, value: 1.5, show: (v) => fixed(v, 1), when });
+  const eta = f.slider({ name: "eta", label: "Step size η", min: 0, max: 1.5, step: 0.05, value: 0.6, show: fixed, when });
+  const moved = f.slider({ name: "target", label: "Target y of shot 1", min: -2, max: 2, step: 0.1, value: f.given("ys")[0],
+    show: (v) => fixed(v, 1), when });
+  return (width) => {
+    const [xs, ys] = [f.given("xs").slice(0, n()), f.given("ys").map((y, i) => (i ? y : moved())).slice(0, n())];
+    const parts = linearAttention(xs, ys, query(), eta());
+    const given = parts.reduce((a, b) => a + b, 0);
+    const [before, w] = [shotLoss(0, xs, ys), -eta() * shotLoss(0, xs, ys).slope];
+    const beside = width >= 560;
+    points(f, beside ? 380 : width, xs, ys, w, query());
+    contributions(f, beside ? width - 396 : width, parts, given);
+    f.html("p", {}, "Line: y = w x after one step from w = 0. Square: the query. Bars: what each shot gives to the prediction.");
+    f.say(`The ${n() > 1 ? `${n()} shots give` : "one shot gives"} ${fixed(given)} in all for the query. ` +
+      `One gradient step on them leads from w = 0 to w = ${fixed(w, 3)}, and w x is the same number; no weight of the layer has changed. ` +
+      `The loss on the shots goes from ${fixed(before.loss)} to ${fixed(shotLoss(w, xs, ys).loss)}. ` +
+      `With a softmax the prediction would be ${fixed(softmaxAttention(xs, ys, query()))}.`);
+  };
+}
 
 /** Bars from 0 to 1, each under its name, with a line at one half. */
 function rows(f, width, all) {
@@ -126,4 +187,36 @@ function vote(f, p, n) {
     title: "Accuracy of a vote", ticks: { x: [1, 11, 21, 31, 41], y: [0, 0.5, 1] } });
   line(plot, Array.from({ length: 41 }, (_, i) => [i + 1, majority(p, i + 1)]));
   dot(plot, [n, majority(p, n)], "", 6);
+}
+
+/** The shots as dots, the line that one step has learned, and the query on it. */
+function points(f, wide, xs, ys, w, query) {
+  const plot = axes({ svg: (height, title) => f.svg(height, title, wide) }, { x: [-2.2, 2.2], y: [-3, 3], height: 230, names: ["x", "y"],
+    ticks: { x: [-2, -1, 0, 1, 2], y: [-3, -2, -1, 0, 1, 2, 3] }, title: "Shots, and the line of one gradient step" });
+  const reach = Math.min(2.2, 3 / Math.max(Math.abs(w), 1e-9));
+  line(plot, [[-reach, -reach * w], [reach, reach * w]]);
+  xs.forEach((x, i) => {
+    dot(plot, [x, ys[i]], "second");
+    label(plot.svg, plot.X(x) + 8, plot.Y(ys[i]) + (ys[i] > w * x ? -5 : 15), `${i + 1}`);
+  });
+  const end = Math.max(-3, Math.min(3, w * query));
+  line(plot, [[query, 0], [query, end]], "soft dashed");
+  shape("rect", { x: plot.X(query) - 6, y: plot.Y(end) - 6, width: 12, height: 12, rx: 2, class: "figure-bar third" }, plot.svg);
+}
+
+/** What each shot gives, to the right of the middle if positive; and the sum. */
+function contributions(f, wide, parts, sum) {
+  const rows = [...parts.map((part, i) => [`shot ${i + 1}`, part, ""]), ["sum", sum, "third"]];
+  const svg = f.svg(10 + rows.length * 25, "What each shot gives to the prediction", wide);
+  const [left, right] = [56, wide - 48];
+  const most = Math.max(...rows.map(([, value]) => Math.abs(value)), 0.5);
+  const X = (value) => (left + right) / 2 + (value / most) * ((right - left) / 2);
+  shape("line", { x1: X(0), x2: X(0), y1: 4, y2: 4 + rows.length * 25, class: "figure-grid" }, svg);
+  rows.forEach(([name, value, kind], i) => {
+    const y = 6 + i * 25;
+    label(svg, left - 8, y + 15, name, { anchor: "end", kind: kind && "strong" });
+    const place = { x: Math.min(X(0), X(value)), y: y + 2, width: Math.max(1, Math.abs(X(value) - X(0))), height: 16, rx: 2 };
+    shape("rect", { ...place, class: `figure-bar ${kind}`.trim() }, svg);
+    label(svg, wide, y + 15, fixed(value), { anchor: "end", kind: kind && "strong" });
+  });
 }

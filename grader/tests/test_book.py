@@ -156,30 +156,46 @@ def test_a_figure_says_what_the_reference_computes(book: Path, opened: Opened, c
     assert opened.faults == []
 
 
+def controls_of(opened: Opened, book: Path, chapter: Any, panel: str | None) -> list[str]:
+    """Open a chapter at a panel of its figure, or as it begins; give the names of the controls there."""
+    page = opened.go(book / f"{chapter.name}.html")
+    if panel:
+        set_control(page, "panel", panel)
+    names: list[str] = page.locator(".figure [name]").evaluate_all("all => all.map(e => e.name)")
+    return names
+
+
+def move(page: Page, name: str) -> None:
+    """Change a figure's control by keyboard."""
+    control = page.locator(f'.figure [name="{name}"]')
+    kind = control.evaluate("e => e.tagName === 'INPUT' ? e.type : e.tagName.toLowerCase()")
+    if kind == "range":
+        control.focus()
+        page.keyboard.press("End" if control.evaluate("e => e.value !== e.max") else "Home")
+    elif kind == "checkbox":
+        control.press("Space")
+    elif kind == "select":
+        other = control.evaluate("e => [...e.options].map(o => o.value).find(v => v !== e.value)")
+        control.select_option(other)
+    elif kind == "text":
+        control.fill(control.input_value() + " one more")
+    else:
+        control.press("Enter")
+
+
 @each_figure
 def test_every_control_of_a_figure_does_something(book: Path, opened: Opened, chapter: Any) -> None:
     page = opened.go(book / f"{chapter.name}.html")
-    names = page.locator(".figure [name]").evaluate_all("all => all.map(e => e.name)")
-    assert names and len(names) == len(set(names))
     drawing = "document.querySelector('.figure-stage').innerHTML + document.querySelector('.figure-words').innerText"
-    for name in names:
-        opened.go(book / f"{chapter.name}.html")
-        before = page.evaluate(drawing)
-        control = page.locator(f'.figure [name="{name}"]')
-        kind = control.evaluate("e => e.tagName === 'INPUT' ? e.type : e.tagName.toLowerCase()")
-        if kind == "range":
-            control.focus()
-            page.keyboard.press("End" if control.evaluate("e => e.value !== e.max") else "Home")
-        elif kind == "checkbox":
-            control.press("Space")
-        elif kind == "select":
-            other = control.evaluate("e => [...e.options].map(o => o.value).find(v => v !== e.value)")
-            control.select_option(other)
-        elif kind == "text":
-            control.fill(control.input_value() + " one more")
-        else:
-            control.press("Enter")
-        assert page.evaluate(drawing) != before, f"{name} changes nothing"
+    panels = page.locator('.figure [name="panel"] option').evaluate_all("all => all.map(e => e.value)")
+    for panel in panels or [None]:  # each has controls of its own
+        names = controls_of(opened, book, chapter, panel)
+        assert names and len(names) == len(set(names))
+        for name in names:
+            controls_of(opened, book, chapter, panel)
+            before = page.evaluate(drawing)
+            move(page, name)
+            assert page.evaluate(drawing) != before, f"{name} changes nothing{f' in {panel}' if panel else ''}"
     assert page.locator(".figure-words").inner_text().strip() and opened.faults == []
 
 
@@ -187,13 +203,16 @@ def test_every_control_of_a_figure_does_something(book: Path, opened: Opened, ch
 def test_a_figure_fits_a_phone(book: Path, browser: Browser, chapter: Any) -> None:
     one = Opened(browser, viewport={"width": 320, "height": 700}, has_touch=True)
     page = one.go(book / f"{chapter.name}.html")
-    for part in page.locator(".figure-stage > *").all():
-        box = part.bounding_box()
-        assert box is not None and box["x"] >= 0 and box["x"] + box["width"] <= 320
     outside = """() => [...document.querySelectorAll('.figure-stage svg text')].filter(t => {
         const [a, b] = [t.getBoundingClientRect(), t.closest('svg').getBoundingClientRect()];
         return a.left < b.left - 12 || a.right > b.right + 12; }).map(t => t.textContent)"""
-    assert page.evaluate(outside) == [], "words outside of the drawing"
+    panels = page.locator('.figure [name="panel"] option').evaluate_all("all => all.map(e => e.value)")
+    for panel in panels or [None]:
+        controls_of(one, book, chapter, panel)
+        for part in page.locator(".figure-stage > *").all():
+            box = part.bounding_box()
+            assert box is not None and box["x"] >= 0 and box["x"] + box["width"] <= 320
+        assert page.evaluate(outside) == [], "words outside of the drawing"
     one.context.close()
 
 

@@ -69,6 +69,43 @@ def latency(rng):
     return [case], {name: expected[name] for name in ("ttft", "tpot", "total")}
 
 
+def fed(prompt, new, chunk):
+    """Note how many tokens the reference feeds in each pass: the prompt in chunks, then token by token."""
+    sizes = []
+
+    def model(ids, cache):
+        sizes.append(ids.shape[1])
+        cache.append(0, *(torch.zeros(1, 1, ids.shape[1], 1) for _ in "kv"))
+        return torch.zeros(*ids.shape, 3)
+
+    model.new_cache = lambda B: reference.KVCache(L=1, B=B, Hk=1, T_max=99, hd=1)
+    ids = torch.zeros(1, prompt, dtype=torch.int64)
+    reference.prefill(model, ids, chunk)
+    chunks = len(sizes)
+    reference.generate_cached(model, ids, new)
+    return sizes[:chunks] + sizes[chunks + 1 :]
+
+
+@mirror("feeds")
+def feeds_with_a_cache(rng):
+    prompt, new, chunk = (int(rng.integers(1, top)) for top in (9, 7, 8))
+    sizes = fed(prompt, new, chunk)
+    return [prompt, new, chunk, True], [[sum(sizes[:i]), sum(sizes[: i + 1])] for i in range(len(sizes))]
+
+
+@mirror("feeds")
+def feeds_without_a_cache(rng):
+    prompt, new = int(rng.integers(1, 9)), int(rng.integers(1, 7))
+    return [prompt, new, 3, False], [[0, s] for s in range(prompt, prompt + new)]
+
+
+@mirror("scores")
+def scores(rng):
+    from_ = int(rng.integers(0, 9))
+    to = from_ + int(rng.integers(1, 9))
+    return [[from_, to]], int(torch.ones(to, to).tril()[from_:].sum())
+
+
 @shown()
 def the_table_of_the_notes():
     cost = reference.latency_model(reference.LLAMA3_8B, 2000, 5, FLOPS, BYTES)
@@ -91,3 +128,30 @@ def a_batch_of_64():
 def without_the_cache_every_token_is_a_first_one():
     total = sum(reference.latency_model(reference.LLAMA3_8B, s, 1, FLOPS, BYTES)["ttft"] for s in range(2000, 2005))
     return f"{1e3 * total:.0f} ms in all. Each sequence feeds 10,010 tokens. The last pass is bound by computing"
+
+
+@shown(panel="table")
+def the_worked_example():
+    sizes = fed(3, 3, 6)
+    table = torch.ones(5, 5).tril()
+    return (
+        f"Pass 2 of {len(sizes)} feeds 1 token and computes {int(table[3].sum())} scores; the keys and values of"
+        f" {sizes[0]} tokens are there already. All passes feed {sum(sizes)} tokens and compute"
+        f" {int(table.sum())} scores."
+    )
+
+
+@shown(**{"panel": "table", "kept": False, "pass": 3})
+def the_worked_example_without_a_cache():
+    total = sum(int(torch.ones(s, s).sum().item() + s) // 2 for s in (3, 4, 5))
+    return f"4 of its tokens were fed before. All passes feed {3 + 4 + 5} tokens and compute {total} scores."
+
+
+@shown(**{"panel": "table", "read": 5, "chunk": 2, "pass": 2})
+def a_prompt_in_chunks():
+    sizes = fed(5, 3, 2)
+    computed = int(torch.ones(4, 4).tril()[2:].sum())
+    return (
+        f"Pass 2 of {len(sizes)} feeds {sizes[1]} tokens and computes {computed} scores; the keys and values of"
+        f" {sizes[0]} tokens are there already."
+    )

@@ -2,6 +2,8 @@
 
 import math
 
+import torch
+
 from grader.testing import mirror, reference_of, shown
 
 reference = reference_of(__file__)
@@ -49,6 +51,47 @@ def untrained(rng):
     return [plain, stretched, scale, trained], int((farthest > reached).sum())
 
 
+def some_window(rng):
+    return int(rng.integers(1, 7)), int(rng.integers(0, 5))
+
+
+@mirror("visible")
+def visible(rng):
+    T, (window, sinks) = int(rng.integers(1, 12)), some_window(rng)
+    return [T, window, sinks], reference.sliding_window_mask(T, window, sinks)
+
+
+@mirror("reach")
+def reach(rng):
+    window, sinks = some_window(rng)
+    i, layers = int(rng.integers(0, 12)), int(rng.integers(1, 6))
+    mask = reference.sliding_window_mask(12, window, sinks)
+    paths = torch.linalg.matrix_power(mask.double(), layers)  # the number of ways from token to token
+    return [mask, i, layers], paths[i] > 0
+
+
+def rolled(n, window, sinks):
+    """Give the token in each slot of the reference's cache after n tokens, -1 where it is empty."""
+    cache = reference.RollingKVCache(window, sinks)
+    for t in range(n):
+        cache.append(torch.full((1, 1, 1, 1), float(t)), torch.zeros(1, 1, 1, 1))
+    return cache.held
+
+
+@mirror("slots")
+def slots(rng):
+    n, (window, sinks) = int(rng.integers(1, 20)), some_window(rng)
+    return [n, window, sinks], rolled(n, window, sinks)
+
+
+@mirror("inside")
+def inside(rng):
+    n, (window, sinks) = int(rng.integers(1, 20)), some_window(rng)
+    held = rolled(n, window, sinks).tolist()
+    place = dict(zip(*(each.tolist() for each in reference.streaming_positions(n, window, sinks)), strict=True))
+    return [held], [place.get(token, -1) for token in held]
+
+
 def cost(turn, cached=None):
     told = reference.conversation_cost(TURNS[:turn], *PRICES, cached)
     return f"this turn costs {told['bills'][-1]:.4f} and all so far {told['total']:.4f}"
@@ -83,16 +126,37 @@ def what_fits_at_turn_8():
     return f"sends {sum(m['n'] for m in kept):,} tokens; turns 1 to {gone} are forgotten"
 
 
-@shown(mode="none", scale=4)
+@shown(panel="turn", mode="none", scale=4)
 def unchanged():
     return strain("none", 4.0)
 
 
-@shown(mode="ntk", scale=4)
+@shown(panel="turn", mode="ntk", scale=4)
 def ntk():
     return strain("ntk", 4.0)
 
 
-@shown(mode="yarn", scale=16)
+@shown(panel="turn", mode="yarn", scale=16)
 def yarn():
     return strain("yarn", 16.0)
+
+
+def told(i, window, sinks, layers):
+    tokens, positions = reference.streaming_positions(i + 1, window, sinks)
+    mask = reference.sliding_window_mask(12, window, sinks).double()
+    heard = int((torch.linalg.matrix_power(mask, layers)[i] > 0).sum())
+    return (
+        f"Token {i} sees {len(tokens)} of {i + 1} tokens; {i + 1 - len(tokens)} are dropped. The oldest that it sees,"
+        f" {tokens[0]}, is {i - tokens[0]} away in the text and {positions[-1] - positions[0]} inside the cache."
+        f" Through {layers} layer{'s' if layers > 1 else ''} it is reached from {heard} token"
+    )
+
+
+@shown(panel="window", newest=8, window=3, sinks=2, layers=1)
+def the_worked_example():
+    return told(8, 3, 2, 1)
+
+
+@shown(panel="window", newest=11, window=3, sinks=0, layers=4)
+def four_layers_reach_further():
+    return told(11, 3, 0, 4)

@@ -2,6 +2,8 @@
 
 import re
 
+import torch
+
 from grader.testing import mirror, reference_of, shown
 
 reference = reference_of(__file__)
@@ -78,6 +80,36 @@ def majority(rng):
     return [p, n], reference.majority_accuracy(p, n)
 
 
+def some_shots(rng):
+    n = int(rng.integers(1, 9))
+    return rng.normal(n), rng.normal(n), float(rng.normal(1)), float(rng.uniform(1))
+
+
+@mirror("shotLoss")
+def shot_loss(rng):
+    xs, ys, start, _ = some_shots(rng)
+    w = torch.tensor(start, dtype=xs.dtype, requires_grad=True)
+    loss = ((w * xs - ys) ** 2).sum() / (2 * len(xs))
+    loss.backward()
+    return [start, xs, ys], {"loss": loss.item(), "slope": w.grad.item()}
+
+
+@mirror("linearAttention")
+def linear_attention(rng):
+    xs, ys, query, eta = some_shots(rng)
+    at = torch.tensor([query], dtype=xs.dtype)
+    # one shot's part: the targets of all others are 0
+    alone = torch.diag(ys)
+    expected = reference.icl_linear_attention(xs[:, None].expand(len(xs), -1, 1), alone, at.expand(len(xs), 1), eta)
+    return [xs, ys, query, eta], expected
+
+
+@mirror("softmaxAttention")
+def softmax_attention(rng):
+    xs, ys, query, _ = some_shots(rng)
+    return [xs, ys, query], float((xs * query).softmax(-1) @ ys)
+
+
 @shown(query=QUERY, shots="0111", words="usual")
 def the_verdict_turns():
     plain = probabilities(QUERY, [0, 1, 1, 1], [-3.6, -3])
@@ -98,7 +130,7 @@ def another_order_and_other_words():
     return f"“positive” gets {plain[1]:.2f} for the query and {lean[1]:.2f} for N/A; calibrated it is {mended[1]:.2f},"
 
 
-@shown(p=0.4, n=41)
+@shown(panel="vote", p=0.4, n=41)
 def votes_below_one_half():
     return f"A vote of 41, each right with 0.40, is right with {reference.majority_accuracy(0.4, 41):.3f}."
 
@@ -110,3 +142,32 @@ def reviews_before_and_after():
     before = sum(int(p.argmax()) == truth for p, truth in plain)
     after = sum(int(reference.contextual_calibration(p, lean).argmax()) == truth for p, truth in plain)
     return f"Of 8 reviews {before} are right as they stand and {after} calibrated."
+
+
+def learned(n, query, eta, first=-1.3):
+    xs = torch.tensor([-1.6, 0.9, 1.7, -0.5, 0.3, -1.1, 1.2, -2], dtype=torch.float64)[:n]
+    ys = torch.tensor([first, 1, 1.2, -0.2, 0.1, -1.2, 0.9, -1.4], dtype=torch.float64)[:n]
+    at = torch.tensor([query], dtype=torch.float64)
+    given = float(reference.icl_linear_attention(xs[:, None], ys, at, eta))
+    w = torch.zeros(1, dtype=torch.float64, requires_grad=True)
+    loss = ((w * xs - ys) ** 2).mean() / 2
+    loss.backward()
+    new = float(-eta * w.grad)
+    after = float(((new * xs - ys) ** 2).mean() / 2)
+    mean = float((xs * query).softmax(-1) @ ys)
+    text = (
+        f"{given:.2f} in all for the query. One gradient step on them leads from w = 0 to w = {new:.3f}, and"
+        f" w x is the same number; no weight of the layer has changed. The loss on the shots goes from"
+        f" {loss:.2f} to {after:.2f}. With a softmax the prediction would be {mean:.2f}."
+    )
+    return text.replace("-", "−")
+
+
+@shown(panel="shots", seen=3, at=1.5, eta=0.6)
+def three_shots():
+    return "The 3 shots give " + learned(3, 1.5, 0.6)
+
+
+@shown(panel="shots", seen=8, at=-2, eta=1, target=2)
+def eight_shots_of_which_one_is_wrong():
+    return "The 8 shots give " + learned(8, -2.0, 1.0, 2.0)

@@ -1,5 +1,7 @@
 """What the figure of chapter 23 computes and says, held against the reference."""
 
+import json
+import re
 from pathlib import Path
 
 import torch
@@ -9,6 +11,10 @@ from grader.testing import mirror, reference_of, shown
 
 reference = reference_of(__file__)
 MODEL = Path(__file__).parents[2] / "datasets/tiny_models/names.safetensors"
+MODULE = (Path(__file__).parents[2] / "chapters" / Path(__file__).parent.name / "explore.js").read_text(
+    encoding="utf-8"
+)
+TRUTH = torch.tensor(json.loads(re.search(r'"truth": (\[\[.*?\]\])', MODULE, re.DOTALL)[1]), dtype=torch.float64)
 IDS = torch.tensor([[8, 3, 9, 5, 10, 11, 3, 12, 13]])  # start 3 and 5 met then 3 gave to
 ANSWER, GIVER = 5, 3
 
@@ -105,27 +111,27 @@ def signed(value):
     return f"{value:+.1f}".replace("-", "−")
 
 
-@shown(part="blocks.1.head.0", logit="difference")
+@shown(panel="parts", part="blocks.1.head.0", logit="difference")
 def the_head_that_decides():
     return effect("blocks.1.head.0", silenced(trained(), 1, 0))
 
 
-@shown(part="blocks.0.head.0", logit="difference")
+@shown(panel="parts", part="blocks.0.head.0", logit="difference")
 def a_head_that_prepares():
     return effect("blocks.0.head.0", silenced(trained(), 0, 0))
 
 
-@shown(part="blocks.1.mlp", logit="difference")
+@shown(panel="parts", part="blocks.1.mlp", logit="difference")
 def an_mlp():
     return effect("blocks.1.mlp", silenced(trained(), 1))
 
 
-@shown(sparsity=0, feature=2)
+@shown(panel="toy", sparsity=0, feature=2)
 def without_sparsity_the_first_two_are_kept():
     return toy(0, 2)
 
 
-@shown(sparsity=4, feature=1)
+@shown(panel="toy", sparsity=4, feature=1)
 def a_pentagon_when_features_are_rare():
     return toy(0.95, 1)
 
@@ -136,3 +142,79 @@ def toy(sparsity, feature):
     kept = int((W.norm(dim=0) > 0.5).sum())
     share = reference.feature_dimensionality(W)[feature - 1]
     return f"keeps {kept} of 6 features in 2 neurons; feature {feature} has {share:.2f} of a dimension."
+
+
+def autoencoder(rng):
+    """Give a random sparse autoencoder, and its parameters by name."""
+    sae = reference.SparseAutoencoder(4, 7).double()
+    for p in sae.parameters():
+        p.data = rng.normal(*p.shape)
+    return sae, {name: p.detach() for name, p in sae.named_parameters()}
+
+
+@mirror("encode")
+def encode(rng):
+    sae, parameters = autoencoder(rng)
+    x = rng.normal(4)
+    return [x, parameters], sae.encode(x).detach()
+
+
+@mirror("decode")
+def decode(rng):
+    sae, parameters = autoencoder(rng)
+    f = rng.uniform(7)
+    return [f, parameters], sae.decode(f).detach()
+
+
+@mirror("alignment")
+def alignment(rng):
+    planted, found = rng.normal(3, 4), rng.normal(5, 4)
+    return [planted, found], torch.nn.functional.cosine_similarity(planted[:, None], found[None], dim=-1)
+
+
+def found(l1):
+    """Train on sums of the planted directions as the notes do, and round the parameters as the figure has them."""
+    rng = torch.Generator().manual_seed(4)
+    sae = reference.SparseAutoencoder(5, 10, seed=4)
+    optimizer = torch.optim.Adam(sae.parameters(), lr=0.01)
+    for step in range(700):
+        optimizer.param_groups[0]["lr"] = 0.01 * min(1, 2 - step / 350)
+        present = torch.rand(256, 8, generator=rng) < 0.1
+        x = (present * torch.rand(256, 8, generator=rng)) @ TRUTH.float()
+        optimizer.zero_grad()
+        sae.loss(x, l1).backward()
+        optimizer.step()
+        sae.renorm_decoder()
+    sae = sae.double()
+    for p in sae.parameters():
+        p.data = (100 * p.data).round() / 100
+    return sae
+
+
+def recovered(l1, feature):
+    """Say how many of the planted directions are found, and what the codes of one of them are."""
+    sae, x = found(l1), TRUTH[feature - 1]
+    cosines = torch.nn.functional.cosine_similarity(TRUTH[:, None], sae.W_dec[None], dim=-1)
+    f = sae.encode(x)
+    error = ((x - sae.decode(f)) ** 2).sum() / (x**2).sum()
+    right, active = int((cosines.amax(1) > 0.9).sum()), int((f > 0.05).sum())
+    return (
+        f"With λ = {l1:.2f}, {right} of 8 planted directions are found, with a cosine above 0.9. "
+        f"For planted feature {feature} alone, with strength 1, codes above 0.05: {active}, "
+        f"the largest: {f.max():.2f}, relative error: {error:.3f}."
+    )
+
+
+@shown(panel="sae", penalty=0, planted=1)
+def without_a_penalty_nothing_is_found():
+    return recovered(0, 1)
+
+
+@shown(panel="sae", penalty=3, planted=2)
+def with_a_penalty_the_truth_is_found():
+    return recovered(0.2, 2)
+
+
+@shown(panel="sae", penalty=5, planted=5)
+def a_large_penalty_makes_the_codes_small():
+    return recovered(0.8, 5)

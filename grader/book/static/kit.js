@@ -18,7 +18,19 @@ export function figure({ el, model, defaults }, title) {
 
   let draw = () => {};
   let width = 0;
+  const made = [];
+  // Controls that what is drawn does not use are taken out, so that neither eye nor key meets one without effect.
+  const place = (wrap, when = () => true) => (made.push([wrap, when]), sift());
+  const sift = () => {
+    let before = null;
+    for (const [wrap, when] of made) {
+      if (!when()) wrap.remove();
+      else if (wrap.parentNode !== controls) before ? before.after(wrap) : controls.prepend(wrap);
+      if (when()) before = wrap;
+    }
+  };
   const refresh = () => {
+    sift();
     width = Math.max(260, Math.min(720, Math.floor(stage.clientWidth || 640)));
     stage.replaceChildren();
     draw(width);
@@ -52,11 +64,11 @@ export function figure({ el, model, defaults }, title) {
       stage.append(added);
       return added;
     },
-    /** A slider; gives a function that reads it. `show` turns the number into text. */
-    slider({ name, label, min, max, step = 1, value, show = String }) {
+    /** A slider; gives a function that reads it. `show` turns the number into text. Every control takes `when`: is it there? */
+    slider({ name, label, min, max, step = 1, value, show = String, when }) {
       const input = node("input", { type: "range", name, min, max, step, value });
       const shown = node("output", {}, show(Number(value)));
-      labelled(controls, label, input, shown);
+      place(labelled(label, input, shown), when);
       const update = () => {
         shown.textContent = show(Number(input.value));
         input.setAttribute("aria-valuetext", shown.textContent);
@@ -66,35 +78,35 @@ export function figure({ el, model, defaults }, title) {
       return () => Number(input.value);
     },
     /** A list to choose one from: options are [value, text]; gives a function that reads the value. */
-    choice({ name, label, options, value }) {
+    choice({ name, label, options, value, when }) {
       const select = node("select", { name });
       for (const [key, text] of options) select.append(node("option", { value: key }, text));
       select.value = value ?? options[0][0];
-      labelled(controls, label, select);
+      place(labelled(label, select), when);
       select.addEventListener("input", refresh);
       return () => select.value;
     },
     /** A box to tick; gives a function that reads it. */
-    toggle({ name, label, checked = false }) {
+    toggle({ name, label, checked = false, when }) {
       const box = node("input", { type: "checkbox", name });
       box.checked = checked;
       const wrap = node("label", { class: "figure-toggle" });
       wrap.append(box, ` ${label}`);
-      controls.append(wrap);
+      place(wrap, when);
       box.addEventListener("input", refresh);
       return () => box.checked;
     },
     /** A line of text to edit; gives a function that reads it. */
-    text({ name, label, value, length = 60 }) {
+    text({ name, label, value, length = 60, when }) {
       const input = node("input", { type: "text", name, value, maxlength: length, autocomplete: "off", spellcheck: "false" });
-      labelled(controls, label, input);
+      place(labelled(label, input), when);
       input.addEventListener("input", refresh);
       return () => input.value;
     },
     /** A button; `press` runs before the figure is drawn again. */
-    button({ name, label }, press) {
+    button({ name, label, when }, press) {
       const button = node("button", { type: "button", name }, label);
-      controls.append(button);
+      place(button, when);
       button.addEventListener("click", () => (press(), refresh()));
       return button;
     },
@@ -102,12 +114,12 @@ export function figure({ el, model, defaults }, title) {
   return parts;
 }
 
-function labelled(controls, label, control, output) {
+function labelled(label, control, output) {
   const wrap = node("label", { class: "figure-control" });
   const line = node("span", {}, label);
   if (output) line.append(" ", output);
   wrap.append(line, control);
-  controls.append(wrap);
+  return wrap;
 }
 
 /** An HTML element. */

@@ -1,5 +1,6 @@
 // Chapter 18: from a query to a context. Words and vectors rank the documents, the rankings are fused, thinned out and packed.
-import { figure, fixed, label, node, shape } from "../../grader/book/static/kit.js";
+// And what an inverted file finds when it reads few of its lists.
+import { axes, dot, figure, fixed, label, line, node, normal, random, shape } from "../../grader/book/static/kit.js";
 
 export const defaults = {
   "documents": [
@@ -77,6 +78,66 @@ export function pack(chunks, order, budget) {
   return taken;
 }
 
+const squared = (a, b) => a.reduce((sum, x, d) => sum + (x - b[d]) ** 2, 0);
+const nearest = (x, centroids) => centroids.reduce((best, c, j) => (squared(x, c) < squared(x, centroids[best]) ? j : best), 0);
+
+/** An inverted file of X (n, D): centroids after so many rounds of k-means from those given, and the list of ids nearest to each. */
+export function invertedFile(X, start, rounds = 10) {
+  let centroids = start;
+  const file = () => {
+    const lists = centroids.map(() => []);
+    X.forEach((x, i) => lists[nearest(x, centroids)].push(i));
+    return lists;
+  };
+  for (let round = 0; round < rounds; round++) {
+    const lists = file();
+    const mean = (ids, d) => ids.reduce((sum, i) => sum + X[i][d], 0) / ids.length;
+    centroids = centroids.map((c, j) => (lists[j].length ? c.map((_, d) => mean(lists[j], d)) : c));
+  }
+  return { centroids, lists: file() };
+}
+
+/** The lists that a search for q reads: those of the n_probe nearest centroids, the nearest first. */
+export function read({ centroids }, q, probes) {
+  const distances = centroids.map((c) => squared(c, q));
+  return distances.map((_, j) => j).sort((i, j) => distances[i] - distances[j]).slice(0, probes);
+}
+
+/** The ids of the k vectors nearest to q, (D,), among those in the n_probe lists that are read, the nearest first. */
+export function probe(X, index, q, k, probes) {
+  const distances = X.map((x) => squared(x, q));
+  return read(index, q, probes).flatMap((j) => index.lists[j]).sort((i, j) => distances[i] - distances[j]).slice(0, k);
+}
+
+/** The part of the first k of the truth that is among the first k found. */
+export function recall(found, truth, k) {
+  const wanted = truth.slice(0, k);
+  return wanted.filter((id) => found.slice(0, k).includes(id)).length / wanted.length;
+}
+
+/** Rows of so many normal numbers, or, if gathered, of 16 centres and less than a third of that around them. */
+function drawn(count, width, gathered, uniform) {
+  const row = () => Array.from({ length: width }, () => normal(uniform));
+  const centres = Array.from({ length: 16 }, row);
+  return Array.from({ length: count }, () => {
+    const centre = centres[Math.floor(uniform() * 16)];
+    return row().map((x, d) => (gathered ? centre[d] + 0.3 * x : x));
+  });
+}
+
+/** Vectors, queries, index and recall at each number of lists read: 400 vectors, 50 queries, 16 lists, begun at the first 16 vectors. */
+function experiment(width, gathered) {
+  const all = drawn(450, width, gathered, random(width));
+  const [X, Q] = [all.slice(0, 400), all.slice(400)];
+  const index = invertedFile(X, X.slice(0, 16));
+  const truth = Q.map((q) => probe(X, index, q, NEIGHBOURS, 16));
+  const recalled = (q, n, probes) => recall(probe(X, index, q, NEIGHBOURS, probes), truth[n], NEIGHBOURS);
+  const curve = index.lists.map((_, j) => Q.reduce((sum, q, n) => sum + recalled(q, n, j + 1), 0) / Q.length);
+  return { X, Q, index, truth, curve };
+}
+
+const NEIGHBOURS = 10;
+const PANELS = { search: "words and vectors", lists: "an index of lists" };
 const words = (text) => text.split(/\s+/).filter(Boolean).length;
 const terms = (text) => text.toLowerCase().match(/[\p{L}\p{N}]+/gu) ?? [];
 const KINDS = { both: "both, fused", words: "words alone (BM25)", vectors: "vectors alone" };
@@ -84,13 +145,42 @@ const KINDS = { both: "both, fused", words: "words alone (BM25)", vectors: "vect
 export default {
   render({ model, el }) {
     const f = figure({ el, model, defaults }, "From a query to a context");
-    const ask = f.text({ name: "query", label: "The query, such as “vehicle” or “E0428”", value: "car repair E0428" });
-    const kind = f.choice({ name: "search", label: "Rank by", options: Object.entries(KINDS) });
-    const k = f.slider({ name: "k", label: "k of the fusion", min: 0, max: 60, step: 1, value: 60 });
-    const lam = f.slider({ name: "lam", label: "Relevance against difference, λ", min: 0, max: 1, step: 0.05, value: 0.6, show: fixed });
-    const budget = f.slider({ name: "budget", label: "Budget in words", min: 5, max: 50, value: 20 });
+    const panel = f.choice({ name: "panel", label: "Look at", options: Object.entries(PANELS) });
+    const at = (name) => () => panel() === name;
+    const ask = f.text({ name: "query", label: "The query, such as “vehicle” or “E0428”", value: "car repair E0428", when: at("search") });
+    const kind = f.choice({ name: "search", label: "Rank by", options: Object.entries(KINDS), when: at("search") });
+    const k = f.slider({ name: "k", label: "k of the fusion", min: 0, max: 60, step: 1, value: 60, when: at("search") });
+    const lam = f.slider({ name: "lam", label: "Relevance against difference, λ", min: 0, max: 1, step: 0.05, value: 0.6, show: fixed,
+      when: at("search") });
+    const budget = f.slider({ name: "budget", label: "Budget in words", min: 5, max: 50, value: 20, when: at("search") });
+    const probes = f.slider({ name: "probes", label: "Lists read", min: 1, max: 16, value: 1, when: at("lists") });
+    const asked = f.slider({ name: "asked", label: "Query number", min: 1, max: 50, value: 12, when: at("lists") });
+    const gathered = f.toggle({ name: "gathered", label: "the vectors lie in clusters", when: at("lists") });
+    const done = new Map();
+    const once = (width, kind) => {
+      if (!done.has(`${width} ${kind}`)) done.set(`${width} ${kind}`, experiment(width, kind));
+      return done.get(`${width} ${kind}`);
+    };
 
-    f.drawn((width) => {
+    f.drawn((width) => (panel() === "search" ? fromWords(width) : fromLists(width)));
+
+    function fromLists(width) {
+      const [flat, wide] = [2, 16].map((size) => once(size, gathered()));
+      const n = asked() - 1;
+      const found = probe(flat.X, flat.index, flat.Q[n], NEIGHBOURS, probes());
+      const lists = read(flat.index, flat.Q[n], probes());
+      const half = width < 520 ? width : Math.floor(width / 2) - 8;
+      map(f, half, flat, n, lists, found);
+      curves(f, half, [wide.curve, flat.curve], probes());
+      const compared = lists.reduce((sum, j) => sum + flat.index.lists[j].length, 16);
+      const right = found.filter((i) => flat.truth[n].includes(i)).length;
+      const recalls = [flat, wide].map(({ curve }) => fixed(curve[probes() - 1], 3));
+      f.say(`Query ${asked()} reads ${probes()} of 16 lists. It is compared with ${compared} vectors, centroids included, ` +
+        `instead of 400, and finds ${right} of its 10 nearest. Over 50 queries, recall@10 is ${recalls[0]} in width 2, ` +
+        `and ${recalls[1]} in width 16.`);
+    }
+
+    function fromWords(width) {
       const [documents, table] = [f.given("documents"), f.given("vectors")];
       const zero = Object.values(table)[0].map(() => 0);
       const encode = (text) => terms(text).reduce((sum, term) => sum.map((x, d) => x + (table[term] ?? zero)[d]), zero);
@@ -116,9 +206,48 @@ export default {
         ? `Ranked by ${KINDS[kind()]}, [${found[0]}] leads with ${fixed(fused[0][1], 4)}. ` +
           `The context holds ${taken.map((i) => `[${i}]`).join(", ") || "nothing"}: ${used} of ${budget()} words.`
         : "No document was found, so the model is not asked."));
-    });
+    }
   },
 };
+
+/** The vectors in the plane: those that are read, those that are found, and the neighbours that are missed. */
+function map(f, wide, { X, Q, index, truth }, n, lists, found) {
+  const size = Math.min(wide, 300);
+  const svg = f.svg(size + 70, "Vectors, centroids, the query, and which of its neighbours were found", wide);
+  const most = Math.max(...[...X, Q[n]].flat().map(Math.abs)) * 1.03;
+  const place = ([x, y]) => [wide / 2 + (x / most) * (size / 2), size / 2 - (y / most) * (size / 2)];
+  const circle = (at, r, kind) => shape("circle", { cx: at[0], cy: at[1], r, class: kind }, svg);
+  const cross = ([x, y], kind) => shape("path", { d: `M${x - 4} ${y - 4}l8 8m0 -8l-8 8`, class: `figure-line ${kind}` }, svg);
+  const near = new Set(lists.flatMap((j) => index.lists[j]));
+  const point = (at, isRead) => (isRead ? circle(at, 2.5, "figure-dot") : circle(at, 0.8, "figure-line soft"));
+  const square = ([x, y]) => shape("rect", { x: x - 4, y: y - 4, width: 8, height: 8, class: "figure-line soft" }, svg);
+  X.forEach((x, i) => !truth[n].includes(i) && point(place(x), near.has(i)));
+  index.centroids.forEach((c) => square(place(c)));
+  truth[n].forEach((i) => (found.includes(i) ? circle(place(X[i]), 4, "figure-dot third") : cross(place(X[i]), "second")));
+  circle(place(Q[n]), 7, "figure-line");
+  const key = (x, y, mark, text) => (mark([x + 6, y - 4]), label(svg, x + 18, y, text));
+  const column = Math.min(110, wide / 2);
+  key(0, size + 20, (at) => circle(at, 6, "figure-line"), "the query");
+  key(column, size + 20, square, "a centroid");
+  key(0, size + 42, (at) => circle(at, 4, "figure-dot third"), "found");
+  key(column, size + 42, (at) => cross(at, "second"), "missed");
+  key(0, size + 64, (at) => point(at, true), "read");
+  key(column, size + 64, (at) => point(at, false), "not read");
+}
+
+/** Recall against the number of lists that are read, in two widths. */
+function curves(f, wide, both, probes) {
+  const plane = axes({ svg: (height, title) => f.svg(height, title, wide) }, { x: [1, 16], y: [0, 1], height: 300,
+    ticks: { x: [1, 4, 8, 12, 16] }, names: ["lists read", "recall@10"], title: "Recall against the number of lists read" });
+  both.forEach((curve, i) => {
+    const kind = i ? "" : "second";
+    line(plane, curve.map((value, j) => [j + 1, value]), kind);
+    dot(plane, [probes, curve[probes - 1]], kind);
+    const y = plane.Y(0.2 - 0.1 * i);
+    shape("line", { x1: plane.X(9), x2: plane.X(10), y1: y - 4, y2: y - 4, class: `figure-line ${kind}` }, plane.svg);
+    label(plane.svg, plane.X(10) + 6, y, `width ${i ? 2 : 16}`);
+  });
+}
 
 /** Three columns of documents, the best on top; a line joins a document's places. */
 function rankings(f, width, columns) {

@@ -1,11 +1,13 @@
-// Chapter 22: how sure one may be. A row of battles rated in two ways, and two scores on the same questions with their intervals.
+// Chapter 22: how sure one may be. A row of battles rated in two ways, an arena of several models, and two scores on the same
+// questions with their intervals.
 import { axes, dot, figure, fixed, label, line, random, shape } from "../../grader/book/static/kit.js";
 
 export const defaults = {
   "results": [],
   "lead": 70,
   "k": 32,
-  "accuracy": 0.712
+  "accuracy": 0.712,
+  "strengths": [100, 70, 50, 20, 0, -30, -80, -160]
 };
 
 const POINTS = 400 / Math.log(10);
@@ -36,11 +38,76 @@ export function bradleyTerry(wins, losses, l2 = 1e-6) {
 /** The middle 95 % of the Bradley-Terry differences of resamples; each row of `draws` holds as many indices as there are battles. */
 export function bootstrap(results, draws) {
   const wins = draws.map((row) => row.reduce((sum, i) => sum + results[i], 0));
-  const values = wins.map((won) => bradleyTerry(won, results.length - won)).sort((a, b) => a - b);
+  return middle95(wins.map((won) => bradleyTerry(won, results.length - won)));
+}
+
+/** The quantiles 0.025 and 0.975, linearly interpolated. */
+function middle95(numbers) {
+  const values = numbers.slice().sort((a, b) => a - b);
   return [0.025, 0.975].map((part) => {
     const [at, below] = [part * (values.length - 1), Math.floor(part * (values.length - 1))];
     return values[below] + (at - below) * (values[Math.min(below + 1, values.length - 1)] - values[below]);
   });
+}
+
+/** Elo of every model after all battles [a, b, score of a] in their order; all begin with 0. */
+export function eloTable(battles, models, k) {
+  const ratings = Array(models).fill(0);
+  for (const [a, b, score] of battles) {
+    const step = k * (score - 1 / (1 + 10 ** ((ratings[b] - ratings[a]) / 400)));
+    ratings[a] += step;
+    ratings[b] -= step;
+  }
+  return ratings;
+}
+
+/** Bradley-Terry for several: ratings (M) that maximise Σ wins_ij ln σ(r_i − r_j) − l2/2 Σ r_i², by Newton's method. */
+export function ratings(wins, l2 = 1e-6) {
+  const all = wins.map((_, i) => i);
+  let r = all.map(() => 0);
+  for (let round = 0; round < 200; round++) {
+    const p = all.map((i) => all.map((j) => 1 / (1 + Math.exp(r[j] - r[i]))));
+    const games = (i, j) => wins[i][j] + wins[j][i];
+    const slope = all.map((i) => all.reduce((sum, j) => sum + wins[i][j] - games(i, j) * p[i][j], 0) - l2 * r[i]);
+    const weights = all.map((i) => all.map((j) => games(i, j) * p[i][j] * (1 - p[i][j])));
+    const H = weights.map((row, i) => row.map((w, j) => (i === j ? row.reduce((a, b) => a + b) - w + l2 : -w)));
+    const step = solved(H, slope);
+    const middle = step.reduce((a, b) => a + b) / step.length;
+    const largest = Math.max(...step.map((x) => Math.abs(x - middle)));
+    r = r.map((x, i) => x + (step[i] - middle) * Math.min(1, 0.5 / Math.max(largest, 1e-300)));
+    if (largest < 1e-6) break;
+  }
+  return r;
+}
+
+/** For every model its rating, and the middle 95 % of those from resamples; each row of `draws` holds indices of battles. */
+export function leaderboard(battles, models, draws) {
+  const rate = (ids) => {
+    const wins = Array.from({ length: models }, () => Array(models).fill(0));
+    for (const [a, b, score] of ids.map((i) => battles[i])) {
+      wins[a][b] += score;
+      wins[b][a] += 1 - score;
+    }
+    return ratings(wins);
+  };
+  const [whole, again] = [rate(battles.map((_, i) => i)), draws.map(rate)];
+  return whole.map((rating, m) => [rating, ...middle95(again.map((r) => r[m]))]);
+}
+
+/** x with A x = b, by Gauss's elimination; A is symmetric and positive, so that no rows need be exchanged. */
+function solved(A, b) {
+  const rows = A.map((row, i) => [...row, b[i]]);
+  rows.forEach((pivot, i) => {
+    for (const row of rows.slice(i + 1)) {
+      const times = row[i] / pivot[i];
+      row.forEach((_, j) => (row[j] -= times * pivot[j]));
+    }
+  });
+  const x = [];
+  for (let i = b.length - 1; i >= 0; i--) {
+    x[i] = (rows[i][b.length] - x.reduce((sum, value, j) => sum + rows[i][j] * value, 0)) / rows[i][i];
+  }
+  return x;
 }
 
 /** Half the width of the 95 % interval of an accuracy p on n questions: z √(p (1 − p) / n). */
@@ -59,7 +126,20 @@ function played(count, lead, seed) {
   return Array.from({ length: count }, () => (uniform() < 1 / (1 + 10 ** (-lead / 400)) ? 1 : 0));
 }
 
+/** Battles [a, b, score of a] of models drawn by lot. */
+function fought(count, strengths, uniform) {
+  return Array.from({ length: count }, () => {
+    const a = Math.floor(uniform() * strengths.length);
+    const other = Math.floor(uniform() * (strengths.length - 1));
+    const b = other + (other >= a ? 1 : 0);
+    return [a, b, uniform() < 1 / (1 + 10 ** ((strengths[b] - strengths[a]) / 400)) ? 1 : 0];
+  });
+}
+
+const PANELS = { two: "two models in battle", many: "an arena of models", scores: "two scores" };
+const FOUGHT = [100, 200, 400, 800, 1600, 3200];
 const QUESTIONS = [100, 200, 500, 1000, 2000, 5000, 10000, 20000, 50000, 100000];
+const LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZ";
 const ORDERS = { came: "as they came", first: "the wins of A first", last: "the wins of A last" };
 const signed = (value, decimals = 0) => (value > 0 ? "+" : "") + fixed(value, decimals);
 const number = (n) => String(n).replace(/\B(?=(\d{3})+$)/g, ",");
@@ -69,17 +149,25 @@ export default {
     const f = figure({ el, model, defaults }, "How sure may one be?");
     const given = f.given("results").length;
     const most = given || 400;
+    const panel = f.choice({ name: "panel", label: "Look at", options: Object.entries(PANELS) });
+    const at = (...names) => () => names.includes(panel());
     const count = f.slider({ name: "battles", label: "Battles of A and B", min: Math.min(20, most), max: most,
-      step: given ? 1 : 20, value: Math.min(100, most) });
-    const order = f.choice({ name: "order", label: "Their order", options: Object.entries(ORDERS), value: "came" });
-    const seed = f.slider({ name: "seed", label: "Tournament number", min: 1, max: 20, value: 1 });
+      step: given ? 1 : 20, value: Math.min(100, most), when: at("two") });
+    const order = f.choice({ name: "order", label: "Their order", options: Object.entries(ORDERS), value: "came", when: at("two") });
+    const fights = f.slider({ name: "fights", label: "Battles of all", min: 0, max: FOUGHT.length - 1, value: 1,
+      show: (i) => number(FOUGHT[i]), when: at("many") });
+    const models = f.slider({ name: "models", label: "Models", min: 3, max: f.given("strengths").length, value: 6, when: at("many") });
+    const seed = f.slider({ name: "seed", label: "Tournament number", min: 1, max: 20, value: 1, when: at("two", "many") });
     const questions = f.slider({ name: "questions", label: "Questions asked", min: 0, max: 9, value: 2,
-      show: (i) => number(QUESTIONS[i]) });
+      show: (i) => number(QUESTIONS[i]), when: at("scores") });
     const lead = f.slider({ name: "lead", label: "Lead of the first model", min: 0.4, max: 6, step: 0.4, value: 0.4,
-      show: (x) => `${fixed(x, 1)} points` });
-    const differ = f.slider({ name: "differ", label: "Answered differently", min: 6, max: 40, value: 15, show: (x) => `${x} %` });
+      show: (x) => `${fixed(x, 1)} points`, when: at("scores") });
+    const differ = f.slider({ name: "differ", label: "Answered differently", min: 6, max: 40, value: 15, show: (x) => `${x} %`,
+      when: at("scores") });
 
-    f.drawn((width) => {
+    f.drawn((width) => ({ two, many, scores })[panel()](width));
+
+    function two() {
       const all = given ? f.given("results").slice(0, count()) : played(count(), f.given("lead"), seed());
       const results = order() === "came" ? all : all.slice().sort((a, b) => (order() === "first" ? b - a : a - b));
       const elo = eloPath(results, f.given("k"));
@@ -88,19 +176,41 @@ export default {
       const draws = Array.from({ length: 200 }, () => all.map(() => Math.floor(uniform() * all.length)));
       const interval = bootstrap(all, draws).map((d) => d * POINTS);
       arena(f, elo, fitted, interval, given ? null : f.given("lead"));
+      const [won, lost] = fitted.at(-1);
+      const points = bradleyTerry(won, lost) * POINTS;
+      f.say(`A won ${won} of ${won + lost} battles: Elo ends at ${signed(elo.at(-1))}, Bradley-Terry says ${signed(points)} in any order ` +
+        `(${signed(interval[0])} to ${signed(interval[1])}).`);
+    }
 
+    function many(width) {
+      const M = models();
+      const average = f.given("strengths").slice(0, M).reduce((a, b) => a + b) / M;
+      const strengths = f.given("strengths").slice(0, M).map((x) => x - average);
+      const battles = fought(FOUGHT[fights()], strengths, random(seed()));
+      const uniform = random(99);
+      const draws = Array.from({ length: 100 }, () => battles.map(() => Math.floor(uniform() * battles.length)));
+      const rated = leaderboard(battles, M, draws).map((row) => row.map((r) => r * POINTS));
+      const elo = eloTable(battles, M, f.given("k"));
+      const table = rated.map((row, m) => ({ name: LETTERS[m], row, elo: elo[m], truth: strengths[m] }));
+      table.sort((a, b) => b.row[0] - a.row[0]);
+      board(f, width, table);
+      const [best, ...others] = table;
+      const [rating, low, high] = best.row.map((x) => signed(x));
+      const close = others.filter(({ row }) => row[2] > best.row[1]).map(({ name }) => name);
+      f.say(`After ${number(battles.length)} battles of ${M} models Bradley-Terry puts ${best.name} first, ` +
+        `at ${rating} (${low} to ${high}). Intervals that overlap with this one: ${close.join(", ") || "none"}. ` +
+        `Elo puts ${LETTERS[elo.indexOf(Math.max(...elo))]} first; in truth A is the best.`);
+    }
+
+    function scores(width) {
       const [n, p, gap, part] = [QUESTIONS[questions()], f.given("accuracy"), lead() / 100, differ() / 100];
       const ranges = [[p, margin(p, n)], [p - gap, margin(p - gap, n)], [gap, pairedMargin(part, gap, n)]];
       examination(f, width, ranges.map(([middle, half]) => [100 * middle, 100 * half]));
 
-      const [won, lost] = fitted.at(-1);
-      const points = bradleyTerry(won, lost) * POINTS;
       const verdict = gap > ranges[2][1] ? "the first model is better" : "who is better stays open";
-      f.say(`A won ${won} of ${won + lost} battles: Elo ends at ${signed(elo.at(-1))}, Bradley-Terry says ${signed(points)} in any order ` +
-        `(${signed(interval[0])} to ${signed(interval[1])}). With ${number(n)} questions each accuracy is known to within ` +
-        `${fixed(100 * ranges[0][1], 1)} points, the lead of ${fixed(100 * gap, 1)} to within ` +
-        `${fixed(100 * ranges[2][1], 1)}: ${verdict}.`);
-    });
+      f.say(`With ${number(n)} questions each accuracy is known to within ${fixed(100 * ranges[0][1], 1)} points, ` +
+        `the lead of ${fixed(100 * gap, 1)} to within ${fixed(100 * ranges[2][1], 1)}: ${verdict}.`);
+    }
   },
 };
 
@@ -125,6 +235,35 @@ function arena(f, elo, fitted, interval, truth) {
   line(plane, interval.map((value) => [end, inside(value)]));
   for (const value of interval) line(plane, [[elo.length * 1.015, inside(value)], [elo.length * 1.045, inside(value)]]);
   dot(plane, [end, inside(bradleyTerry(...fitted.at(-1)) * POINTS)]);
+}
+
+/** Models in the order of their ratings: Bradley-Terry with its interval, Elo, and the true strength. */
+function board(f, width, table) {
+  const svg = f.svg(62 + 34 * table.length, "Ratings of all models with their intervals, Elo ratings, and true strengths");
+  const most = 400;
+  const X = (value) => 26 + ((Math.max(-most, Math.min(most, value)) + most) / (2 * most)) * (width - 40);
+  const tick = (x, y, size, kind) => shape("line", { x1: x, x2: x, y1: y - size, y2: y + size, class: `figure-line ${kind}` }, svg);
+  const ring = (x, y) => shape("circle", { cx: x, cy: y, r: 6, class: "figure-line second" }, svg);
+  shape("circle", { cx: 8, cy: 12, r: 5, class: "figure-dot" }, svg);
+  label(svg, 18, 16, "Bradley-Terry");
+  ring(120, 12);
+  label(svg, 131, 16, "Elo");
+  tick(170, 12, 8, "third");
+  label(svg, 178, 16, "true");
+  const bottom = 34 + 34 * table.length;
+  for (const value of [-300, -150, 0, 150, 300]) {
+    shape("line", { x1: X(value), x2: X(value), y1: 30, y2: bottom, class: "figure-grid" }, svg);
+    label(svg, X(value), bottom + 18, signed(value), { anchor: "middle", kind: "soft" });
+  }
+  table.forEach(({ name, row: [rating, low, high], elo, truth }, place) => {
+    const y = 50 + 34 * place;
+    label(svg, 0, y + 5, name, { kind: "strong" });
+    shape("line", { x1: X(low), x2: X(high), y1: y, y2: y, class: "figure-line" }, svg);
+    for (const end of [low, high]) tick(X(end), y, 5, "");
+    tick(X(truth), y, 12, "third");
+    shape("circle", { cx: X(rating), cy: y, r: 5, class: "figure-dot" }, svg);
+    ring(X(elo), y);
+  });
 }
 
 /** Intervals of the two accuracies on one scale, and that of their difference, with a line at zero, on another. */

@@ -1,7 +1,9 @@
 """What the figure of chapter 18 computes and says, held against the reference."""
 
 import json
+import math
 import re
+from collections.abc import Iterator
 from pathlib import Path
 
 import torch
@@ -99,13 +101,13 @@ def rankings(query):
     return words, [int(i) for i, s in zip(order[0], scores[0], strict=True) if s > 1e-9]
 
 
-@shown(query="E0428", search="words")
+@shown(panel="search", query="E0428", search="words")
 def words_know_names():
     words, vectors = rankings("E0428")
     return f"words put [{int(words.argmax())}] first, vectors put [{vectors[0]}] first."
 
 
-@shown(query="vehicle")
+@shown(panel="search", query="vehicle")
 def vectors_know_meanings():
     words, vectors = rankings("vehicle")
     assert not words.any()
@@ -115,8 +117,103 @@ def vectors_know_meanings():
     )
 
 
-@shown(query="vehicle", search="vectors", lam=1, budget=17)
+@shown(panel="search", query="vehicle", search="vectors", lam=1, budget=17)
 def the_budget_is_for_whole_documents():
     taken = packed(DOCUMENTS, rankings("vehicle")[1], 17)
     used = sum(len(DOCUMENTS[i].split()) + 1 for i in taken)
     return f"The context holds {', '.join(f'[{i}]' for i in taken)}: {used} of 17 words."
+
+
+def inverted_file(X, n_list):
+    """Give an index of random start, the rows it began with, and itself as the figure has it."""
+    index = reference.IVFIndex(X, n_list, seed=3)
+    start = X[torch.randperm(len(X), generator=torch.Generator().manual_seed(3))[:n_list]]
+    return index, start, {"centroids": index.centroids, "lists": index.lists}
+
+
+@mirror("invertedFile")
+def inverted_files(rng):
+    X = rng.normal(40, 3)
+    _, start, expected = inverted_file(X, 5)
+    return [X, start, reference.ROUNDS], expected
+
+
+@mirror("read")
+def read(rng):
+    X, q = rng.normal(40, 3), rng.normal(3)
+    index, _, given = inverted_file(X, 5)
+    return [given, q, 3], (index.centroids - q).norm(dim=1).topk(3, largest=False).indices
+
+
+@mirror("probe")
+def probe(rng):
+    X, q = rng.normal(60, 3), rng.normal(3)
+    index, _, given = inverted_file(X, 6)
+    probes = int(rng.integers(1, 7))
+    return [X, given, q, 8, probes], index.search(q, 8, probes)
+
+
+@mirror("recall")
+def recall(rng):
+    found, truth = (rng.permutation(12)[:8].tolist() for _ in range(2))
+    found = found[: int(rng.integers(0, 8))]
+    return [found, truth, 5], reference.recall_at_k(found, truth, 5)
+
+
+def uniform(seed: int) -> Iterator[float]:
+    """Give the kit's uniform random numbers."""
+    state = (seed * 2654435761 & 0xFFFFFFFF) ^ 0x5BD1E995
+    while True:
+        state = (state * 1664525 + 1013904223) & 0xFFFFFFFF
+        yield state / 2**32
+
+
+def drawn(width, gathered):
+    """Give the figure's 400 vectors and 50 queries."""
+    draw = uniform(width)
+
+    def row():
+        return [math.sqrt(-2 * math.log(1 - next(draw))) * math.cos(2 * math.pi * next(draw)) for _ in range(width)]
+
+    centres, rows = [row() for _ in range(16)], []
+    for _ in range(450):
+        centre = centres[int(next(draw) * 16)]
+        rows.append([c + 0.3 * x if gathered else x for c, x in zip(centre, row(), strict=True)])
+    return torch.tensor(rows, dtype=torch.float64).split([400, 50])
+
+
+def index_begun_at_the_first(X, n_list):
+    """Give an index of the same vectors in another order, whose k-means begins at the first ones."""
+    order = torch.randperm(len(X), generator=torch.Generator().manual_seed(0))
+    return reference.IVFIndex(X[order.argsort()], n_list, seed=0)
+
+
+def recalls(width, gathered, probes):
+    """Give the index, the queries, and the recall of each."""
+    X, Q = drawn(width, gathered)
+    index = index_begun_at_the_first(X, 16)
+    searches = [(index.search(q, 10, probes), index.search(q, 10, 16)) for q in Q]
+    return index, Q, [reference.recall_at_k(found, truth, 10) for found, truth in searches]
+
+
+def lists_read(asked, probes, gathered):
+    """Say what a query finds, and the recall of all."""
+    index, Q, flat = recalls(2, gathered, probes)
+    _, _, wide = recalls(16, gathered, probes)
+    nearest = (index.centroids - Q[asked - 1]).norm(dim=1).argsort()[:probes]
+    compared = 16 + sum(len(index.lists[int(j)]) for j in nearest)
+    right, recalled = round(10 * flat[asked - 1]), [f"{sum(each) / 50:.3f}" for each in (flat, wide)]
+    return (
+        f"It is compared with {compared} vectors, centroids included, instead of 400, and finds {right} of its 10 "
+        f"nearest. Over 50 queries, recall@10 is {recalled[0]} in width 2, and {recalled[1]} in width 16."
+    )
+
+
+@shown(panel="lists", probes=1, asked=12, gathered=False)
+def one_list_misses_neighbours():
+    return lists_read(12, 1, False)
+
+
+@shown(panel="lists", probes=3, asked=7, gathered=True)
+def clusters_are_found():
+    return lists_read(7, 3, True)

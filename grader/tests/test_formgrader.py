@@ -87,6 +87,8 @@ def test_a_submission_shows_our_feedback_and_a_typed_score_survives_a_regrade(
     notebook = page.locator("#notebook").first.inner_text()
     assert "double: right, 2 of 2 points" in notebook
     assert "does not hold yet: The mean of whole numbers need not be whole." in notebook
+    # formgrader listens to a box from when it has shown the sandbox's score in it
+    page.wait_for_function("[...document.querySelectorAll('input.score')].every((box) => box.placeholder)")
     score = page.locator("input.score").last
     place = page.url
     with page.expect_response(lambda answer: "/api/grade/" in answer.url and answer.request.method == "PUT") as saved:

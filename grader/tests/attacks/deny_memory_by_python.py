@@ -4,4 +4,4 @@
 def double(x):
     kept = []
     while True:
-        kept.append(bytearray(1 << 22))
+        kept.append(bytes(1 << 22))  # not written to: the clock must not be what stops it on a busy machine
